@@ -1,0 +1,161 @@
+//! What every database must offer.
+
+use crate::{Code, Document, Key, KeyKind, KeyRange, Write, WriteOutcome};
+use async_trait::async_trait;
+use std::fmt;
+
+/// A database that keeps collections of documents. Plain data in and out: a driver's own types never
+/// leave its module, and a store knows nothing of migrations.
+#[async_trait]
+pub trait Store: Send + Sync + fmt::Debug {
+    /// What messages call it: the URL without any secret.
+    fn name(&self) -> &str;
+
+    fn limits(&self) -> Limits;
+
+    /// The collections that exist or are configured, by name, without the store's own side tables.
+    async fn collections(&self) -> Result<Vec<String>, StoreError>;
+
+    /// `None` when the collection does not exist.
+    async fn describe(&self, collection: &str) -> Result<Option<Description>, StoreError>;
+
+    /// Creates the collection where it is missing (one JSON column, keys of `key` kind).
+    async fn ensure(&self, collection: &str, key: &KeyKind) -> Result<(), StoreError>;
+
+    async fn count(&self, collection: &str, range: &KeyRange) -> Result<u64, StoreError>;
+
+    /// Cuts a range into at most `parts` ranges of about as many documents each (quantiles of sampled
+    /// keys). Together they cover every key now in `range`; the last one ends at the greatest key
+    /// there is now, so that documents added behind it later are not waited for. Empty when no
+    /// document is there.
+    async fn partitions(
+        &self,
+        collection: &str,
+        range: &KeyRange,
+        parts: u32,
+    ) -> Result<Vec<KeyRange>, StoreError>;
+
+    /// The next documents of `range` in the store's key order, at most `limit` of them and about
+    /// `bytes` bytes (but at least one, if there is one). An empty page is the end of the range.
+    async fn scan(
+        &self,
+        collection: &str,
+        range: &KeyRange,
+        limit: u32,
+        bytes: usize,
+    ) -> Result<Page, StoreError>;
+
+    /// One answer a key, in the order asked.
+    async fn get(
+        &self,
+        collection: &str,
+        keys: &[Key],
+    ) -> Result<Vec<Option<Document>>, StoreError>;
+
+    /// Applies the writes in one transaction and says what became of each, in order. A lost guard or a
+    /// refused document leaves the others applied. On `Err` of kind `Transient` or `Terminal` nothing
+    /// was written; of kind `Unknown` all or nothing was. No key comes twice in a batch.
+    async fn write(&self, writes: &[Write]) -> Result<Vec<WriteOutcome>, StoreError>;
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Writes a batch.
+    pub batch_writes: u32,
+    /// Bytes a batch.
+    pub batch_bytes: usize,
+    /// Bytes a document.
+    pub document_bytes: usize,
+    /// Whether scans follow `Key`'s own `Ord`.
+    pub key_order: bool,
+    /// How many partitions may usefully be worked on at once.
+    pub parallel: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    pub layout: Layout,
+    pub key: KeyKind,
+    /// Roughly how many documents there are, where the store knows it at once.
+    pub documents: Option<u64>,
+    pub bytes: Option<u64>,
+}
+
+/// How a collection's documents lie in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// Key columns and one column of JSON.
+    Json,
+    /// Columns are fields.
+    Columns(Vec<Column>),
+    /// The store keeps documents as such.
+    Native,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    pub name: String,
+    /// The store's own name of the type.
+    pub kind: String,
+    pub nullable: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    pub documents: Vec<Document>,
+    /// Rows that are there but cannot be read as documents. They count as enumerated.
+    pub rejects: Vec<Reject>,
+    /// The last key of the page, documents and rejects alike: where the next page begins.
+    pub last: Option<Key>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reject {
+    /// `None` when the row's key itself is no [`Key`]; `label` then says where it stands.
+    pub key: Option<Key>,
+    pub label: String,
+    /// Never a value.
+    pub reason: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreErrorKind {
+    /// Nothing was written; the same call may succeed later (busy, serialization, lost connection
+    /// before a commit was sent).
+    Transient,
+    /// Nothing was written and nothing will be: retrying is useless.
+    Terminal,
+    /// The write may have landed. Re-read, then decide; never retry blindly.
+    Unknown,
+}
+
+/// What went wrong in a store. `message` never holds a document's value or a secret.
+#[derive(Debug, thiserror::Error)]
+#[error("{store}: {message}")]
+pub struct StoreError {
+    pub kind: StoreErrorKind,
+    pub code: Code,
+    pub store: String,
+    pub message: String,
+    #[source]
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl StoreError {
+    #[must_use]
+    pub fn new(kind: StoreErrorKind, code: Code, store: &str, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            code,
+            store: store.to_owned(),
+            message: message.into(),
+            source: None,
+        }
+    }
+
+    #[must_use]
+    pub fn with_source(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        self.source = Some(Box::new(source));
+        self
+    }
+}
