@@ -14,6 +14,7 @@ pub mod json;
 pub mod key;
 pub mod ledger;
 pub mod order;
+pub mod rule;
 pub mod schema;
 pub mod store;
 pub mod transform;
