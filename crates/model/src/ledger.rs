@@ -516,8 +516,9 @@ pub trait Journal: Send + Sync {
         quarantine: &[QuarantineItem],
     ) -> Result<(), JournalError>;
 
-    /// Stores a block durably, before the write that it makes undoable. A key that the run has already a
-    /// pre-image of keeps the older one.
+    /// Stores a block durably, before the write that it makes undoable. All blocks are kept, also several
+    /// of one key in one run (a lost guard, a chunk done again): the reader tells by the fingerprint of
+    /// the document which of them a write was made from.
     async fn put_preimages(&self, fence: u64, block: &PreimageBlock) -> Result<(), JournalError>;
 
     /// Every pre-image of each key, newest first.
