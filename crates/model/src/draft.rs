@@ -227,6 +227,27 @@ impl Draft {
         }
     }
 
+    /// Where the member stands among the members.
+    #[must_use]
+    pub fn position(&self, name: &str) -> Option<usize> {
+        self.index(name)
+    }
+
+    /// Puts a new member before the one at `at` (at the end where there are fewer). A member that
+    /// already has the name is set where it stands.
+    pub fn insert(&mut self, at: usize, name: &str, value: Value) {
+        if self.index(name).is_some() {
+            return self.set(name, value);
+        }
+        self.changed = true;
+        let at = at.min(self.members.len());
+        let member = Member {
+            name: Name::Owned(name.to_owned()),
+            slot: Slot::Value(value),
+        };
+        self.members.insert(at, member);
+    }
+
     /// Takes a member out, parsed.
     ///
     /// # Errors
