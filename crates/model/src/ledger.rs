@@ -3,6 +3,7 @@
 use crate::{Code, DocError, Key, KeyRange, Timestamp};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// The newest ledger format this code reads and writes. A ledger with a greater one is refused.
@@ -153,6 +154,10 @@ pub struct Record {
     /// Over everything above and the entry.
     pub hash: String,
     pub entry: Entry,
+    /// The entry's JSON as it was hashed. Another version of this program may know more fields than
+    /// this one, or fewer, so the text is kept and never written anew from `entry`.
+    #[serde(skip)]
+    text: String,
 }
 
 pub const NO_HASH: &str = "0000000000000000000000000000000000000000000000000000000000000000";
@@ -167,30 +172,79 @@ impl Record {
             fence,
             previous: previous.1.to_owned(),
             hash: String::new(),
+            text: serde_json::to_string(&entry).unwrap_or_default(),
             entry,
         };
         record.hash = record.expected_hash();
         record
     }
 
+    /// A record as a ledger stored it, `text` being the entry's JSON.
+    ///
+    /// # Errors
+    /// The columns do not match their hash, or they do and the entry is of a kind that only a newer
+    /// program knows.
+    pub fn stored(
+        seq: u64,
+        at: String,
+        fence: u64,
+        previous: String,
+        hash: String,
+        text: String,
+    ) -> Result<Self, FoldError> {
+        if hash != hash_of(&previous, seq, &at, fence, &text) {
+            return Err(FoldError::Chain { seq, what: ALTERED });
+        }
+        // The hash vouches for the text, so what cannot be read was written by a program that knows more.
+        let entry = serde_json::from_str(&text).map_err(|e| FoldError::Newer {
+            seq,
+            what: e.to_string(),
+        })?;
+        Ok(Self {
+            seq,
+            at,
+            fence,
+            previous,
+            hash,
+            entry,
+            text,
+        })
+    }
+
+    /// The entry's JSON, exactly as it is hashed and must be stored.
+    #[must_use]
+    pub fn entry_text(&self) -> Cow<'_, str> {
+        if self.text.is_empty() {
+            // Read from JSON of a whole record, which does not carry the text.
+            Cow::Owned(serde_json::to_string(&self.entry).unwrap_or_default())
+        } else {
+            Cow::Borrowed(&self.text)
+        }
+    }
+
     /// What `hash` must be.
     #[must_use]
     pub fn expected_hash(&self) -> String {
-        // The entry is hashed as the JSON it is stored as; struct fields serialize in a fixed order.
-        let entry = serde_json::to_string(&self.entry).unwrap_or_default();
-        let mut hasher = blake3::Hasher::new();
-        for part in [
-            self.previous.as_str(),
-            &self.seq.to_string(),
+        hash_of(
+            &self.previous,
+            self.seq,
             &self.at,
-            &self.fence.to_string(),
-            &entry,
-        ] {
-            hasher.update(&(part.len() as u64).to_le_bytes());
-            hasher.update(part.as_bytes());
-        }
-        hasher.finalize().to_hex().to_string()
+            self.fence,
+            &self.entry_text(),
+        )
     }
+}
+
+const ALTERED: &str = "its content does not match its hash";
+
+fn hash_of(previous: &str, seq: u64, at: &str, fence: u64, entry: &str) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for part in [previous, &seq.to_string(), at, &fence.to_string(), entry] {
+        // Lengths keep two neighbouring parts from being cut differently.
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part.as_bytes());
+    }
+    hasher.finalize().to_hex().to_string()
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -258,6 +312,10 @@ pub enum FoldError {
     Chain { seq: u64, what: &'static str },
     #[error("ledger record {seq}: {what}")]
     Illegal { seq: u64, what: String },
+    #[error(
+        "ledger record {seq} was written by a newer program ({what}); nothing was written; use that program"
+    )]
+    Newer { seq: u64, what: String },
 }
 
 impl State {
@@ -275,7 +333,7 @@ impl State {
             return broken("it does not follow the record before");
         }
         if record.hash != record.expected_hash() {
-            return broken("its content does not match its hash");
+            return broken(ALTERED);
         }
         self.step(record)
             .map_err(|what| FoldError::Illegal { seq, what })?;
@@ -490,7 +548,7 @@ impl JournalError {
             Self::Moved { .. } => Code::LedgerMoved,
             Self::Fenced { .. } => Code::LeaseLost,
             Self::Held(_) => Code::LeaseHeld,
-            Self::NewerFormat { .. } => Code::LedgerNewer,
+            Self::NewerFormat { .. } | Self::Fold(FoldError::Newer { .. }) => Code::LedgerNewer,
             Self::Fold(_) => Code::LedgerBroken,
             Self::Failed { .. } => Code::LedgerFailed,
         }
