@@ -1,0 +1,73 @@
+//! The databases that the tests run against: one PostgreSQL without and one with TLS.
+
+use crate::postgres::{Durability, Options, Postgres};
+use crate::{Outcome, process};
+use clap::Args;
+use std::process::Command;
+
+#[derive(Args)]
+pub struct ServicesArguments {
+    /// The command to run, with the databases' URLs in its environment
+    #[arg(last = true)]
+    command: Vec<String>,
+}
+
+pub struct Services {
+    plain: Postgres,
+    tls: Postgres,
+}
+
+impl Services {
+    pub fn start() -> Outcome<Self> {
+        let start = |tls| {
+            Postgres::start(Options {
+                tls,
+                durability: Durability::Off,
+            })
+        };
+        // One after the other: the first start may install the server.
+        Ok(Self {
+            plain: start(false)?,
+            tls: start(true)?,
+        })
+    }
+
+    /// What tests read to find the databases.
+    pub fn environment(&self) -> [(&'static str, String); 2] {
+        [
+            ("WHIMBREL_TEST_POSTGRES", self.plain.url()),
+            ("WHIMBREL_TEST_POSTGRES_TLS", self.tls.url()),
+        ]
+    }
+
+    pub fn describe(&self) -> Outcome<String> {
+        Ok(format!(
+            "PostgreSQL {}, plain and TLS",
+            self.plain.version()?
+        ))
+    }
+}
+
+pub fn run(arguments: &ServicesArguments) -> Outcome<()> {
+    let services = Services::start()?;
+    eprintln!("xtask: {}", services.describe()?);
+    if let Some((program, rest)) = arguments.command.split_first() {
+        return process::run(
+            Command::new(program)
+                .args(rest)
+                .envs(services.environment()),
+        );
+    }
+    for (name, url) in services.environment() {
+        println!("export {name}='{url}'");
+    }
+    eprintln!("xtask: running until the end of input (Ctrl-D) or Ctrl-C");
+    let mut ignored = String::new();
+    while std::io::stdin()
+        .read_line(&mut ignored)
+        .is_ok_and(|read| read > 0)
+    {
+        ignored.clear();
+    }
+    Ok(())
+}

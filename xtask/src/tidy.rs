@@ -1,0 +1,5 @@
+//! Tidy.
+use crate::Outcome;
+pub fn run() -> Outcome<()> {
+    Ok(())
+}
