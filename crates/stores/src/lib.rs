@@ -3,6 +3,7 @@
 //! A driver's own types never leave its module, and a store knows nothing of migrations.
 
 pub mod config;
+pub mod journal;
 
 pub use config::{CollectionConfig, LayoutChoice, OpenOptions};
 use std::sync::Arc;

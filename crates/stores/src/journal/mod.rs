@@ -1,0 +1,212 @@
+//! Where ledgers live: an embedded SQLite file, or PostgreSQL where several machines take part.
+//!
+//! Both keep the same tables: `meta` (format, lineage), `record`, `lease`, `preimage_block`,
+//! `preimage_key` and `quarantine`. A record's entry is stored as the very text that its hash covers.
+
+mod cache;
+mod key;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+
+use std::sync::Arc;
+use whimbrel_model::ledger::{Lease, QuarantineItem, Record};
+use whimbrel_model::{Journal, JournalError, Timestamp};
+
+/// Opens a ledger by its URL (`sqlite:path`, `postgres://…?schema=name`) and creates it where it is
+/// missing. Messages name the ledger without its secrets.
+///
+/// # Errors
+/// The URL is not valid, its driver is not built in, the ledger cannot be used, or a newer program
+/// wrote it.
+pub async fn open(url: &str) -> Result<Arc<dyn Journal>, JournalError> {
+    connect(url, true)
+        .await?
+        .ok_or_else(|| failed(&shown(url), "it could not be created".to_owned()))
+}
+
+/// Opens a ledger only to read it, and never creates one: `None` where there is none. For commands
+/// that must not write (`status`, `history`, a dry run).
+///
+/// # Errors
+/// As [`open`].
+pub async fn open_existing(url: &str) -> Result<Option<Arc<dyn Journal>>, JournalError> {
+    connect(url, false).await
+}
+
+async fn connect(url: &str, create: bool) -> Result<Option<Arc<dyn Journal>>, JournalError> {
+    let scheme = url.split(':').next().unwrap_or_default();
+    match scheme {
+        #[cfg(feature = "sqlite")]
+        "sqlite" => Ok(sqlite::SqliteJournal::open(url, create)
+            .await?
+            .map(|j| Arc::new(j) as Arc<dyn Journal>)),
+        _ => Err(failed(
+            &shown(url),
+            "a ledger's URL is `sqlite:path` or `postgres://…`, and its driver must be built in"
+                .to_owned(),
+        )),
+    }
+}
+
+/// A URL as messages show it: without user, password and options.
+fn shown(url: &str) -> String {
+    let base = url.split(['?', '#']).next().unwrap_or_default();
+    match base.split_once("://") {
+        Some((scheme, rest)) => {
+            let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+            format!("{scheme}://{host}")
+        }
+        None => base.to_owned(),
+    }
+}
+
+fn failed(ledger: &str, message: String) -> JournalError {
+    JournalError::Failed {
+        ledger: ledger.to_owned(),
+        message,
+    }
+}
+
+/// The lease's row. `holder` is `None` before the first lease and after one was given up; the fence
+/// stays, so that a number never comes back.
+#[derive(Clone, Debug)]
+struct LeaseRow {
+    fence: u64,
+    holder: Option<String>,
+    acquired_at: String,
+    expires_at: String,
+}
+
+impl LeaseRow {
+    fn lease(&self, now: Timestamp) -> Option<Lease> {
+        Some(Lease {
+            fence: self.fence,
+            holder: self.holder.clone()?,
+            acquired_at: self.acquired_at.clone(),
+            expires_at: self.expires_at.clone(),
+            // A time nobody can read protects nobody.
+            expired: Timestamp::parse(&self.expires_at).is_none_or(|at| at <= now),
+        })
+    }
+
+    /// Whether the bearer of `fence` may write. An expired lease that nobody took still counts.
+    fn check(&self, fence: u64) -> Result<(), JournalError> {
+        match &self.holder {
+            Some(_) if self.fence == fence => Ok(()),
+            holder => Err(JournalError::Fenced {
+                holder: holder
+                    .clone()
+                    .unwrap_or_else(|| "nobody (it was given up)".to_owned()),
+            }),
+        }
+    }
+
+    /// The lease after this one, or the live one that is in the way.
+    fn next(
+        &self,
+        holder: &str,
+        now: Timestamp,
+        ttl_ms: u64,
+        force: bool,
+    ) -> Result<Self, JournalError> {
+        if let Some(lease) = self.lease(now).filter(|lease| !lease.expired && !force) {
+            return Err(JournalError::Held(Box::new(lease)));
+        }
+        Ok(Self {
+            fence: self.fence + 1,
+            holder: Some(holder.to_owned()),
+            acquired_at: now.to_string(),
+            expires_at: later(now, ttl_ms).to_string(),
+        })
+    }
+}
+
+fn later(now: Timestamp, ttl_ms: u64) -> Timestamp {
+    let ttl_us = i64::try_from(ttl_ms)
+        .unwrap_or(i64::MAX)
+        .saturating_mul(1000);
+    let now_us = now.as_micros().unwrap_or_default();
+    Timestamp::from_micros(now_us.saturating_add(ttl_us))
+}
+
+/// Whether `records` may follow the head: they continue its sequence and its hash, and each other's.
+fn check_follows(
+    ledger: &str,
+    head: (u64, &str),
+    fence: u64,
+    records: &[Record],
+) -> Result<(), JournalError> {
+    let mut last = head;
+    for (i, record) in records.iter().enumerate() {
+        let follows = record.seq == last.0 + 1 && record.previous == last.1;
+        if !follows && i == 0 {
+            return Err(JournalError::Moved { head: head.0 });
+        }
+        if !follows || record.fence != fence {
+            return Err(failed(
+                ledger,
+                format!("record {} does not belong to its batch", record.seq),
+            ));
+        }
+        last = (record.seq, &record.hash);
+    }
+    Ok(())
+}
+
+fn item_text(ledger: &str, item: &QuarantineItem) -> Result<String, JournalError> {
+    serde_json::to_string(item).map_err(|e| {
+        failed(
+            ledger,
+            format!("a quarantined document's note cannot be kept: {e}"),
+        )
+    })
+}
+
+/// A waiting document's note. The column counts the attempts; the text may be of an older one.
+fn item_of(
+    ledger: &str,
+    id: u64,
+    text: &str,
+    attempts: u32,
+) -> Result<QuarantineItem, JournalError> {
+    let mut item: QuarantineItem = serde_json::from_str(text).map_err(|e| {
+        // The reader's message could quote a part of the note, and with it a key.
+        let message = format!(
+            "quarantine note {id} cannot be read ({:?} at column {}); a newer program may have written it",
+            e.classify(),
+            e.column()
+        );
+        failed(ledger, message)
+    })?;
+    item.attempts = attempts;
+    Ok(item)
+}
+
+/// Databases count in `i64`.
+fn signed(ledger: &str, n: u64) -> Result<i64, JournalError> {
+    i64::try_from(n).map_err(|_| failed(ledger, format!("the number {n} is out of range")))
+}
+
+fn unsigned(ledger: &str, n: i64) -> Result<u64, JournalError> {
+    u64::try_from(n).map_err(|_| failed(ledger, format!("it holds the impossible number {n}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_shown_without_its_secrets() {
+        for (url, expect) in [
+            (
+                "postgres://u:p@h:1/db?schema=x&password=p",
+                "postgres://h:1/db",
+            ),
+            ("postgres://u:p@ss@h/db", "postgres://h/db"),
+            ("sqlite:.whimbrel/ledger.db", "sqlite:.whimbrel/ledger.db"),
+            ("mysql://u:p@h", "mysql://h"),
+        ] {
+            assert_eq!(shown(url), expect);
+        }
+    }
+}
