@@ -32,8 +32,9 @@ enum Name {
 enum Slot {
     Raw(Range<u32>),
     /// Parsed for reading; the bytes still hold.
-    Read(Range<u32>, Value),
-    Value(Value),
+    Read(Range<u32>, Box<Value>),
+    /// Boxed, so that the members nobody looks at stay small.
+    Value(Box<Value>),
     /// Already tagged JSON, from elsewhere.
     Json(Bytes),
 }
@@ -42,28 +43,59 @@ fn slice<'a>(source: &'a Bytes, range: &Range<u32>) -> &'a [u8] {
     &source[range.start as usize..range.end as usize]
 }
 
+/// Places in errors are of the whole source.
+fn parse_range(source: &Bytes, range: &Range<u32>) -> Result<Value, JsonError> {
+    json::parse(slice(source, range)).map_err(|mut error| {
+        error.at += range.start as usize;
+        error
+    })
+}
+
 impl Draft {
     /// # Errors
     /// The bytes are not one JSON object.
     pub fn from_json(source: Bytes) -> Result<Self, JsonError> {
-        let raw = json::split(&source)?;
-        let mut members = Vec::with_capacity(raw.len() + 2);
-        for member in raw {
-            let name = if member.name_escaped {
-                Name::Owned(json::unescape(slice(&source, &member.name))?)
-            } else {
-                Name::Source(member.name)
-            };
+        let mut members = Vec::with_capacity(16);
+        json::split_each(&source, |member| {
             members.push(Member {
-                name,
+                name: if member.name_escaped {
+                    Name::Owned(json::unescape(slice(&source, &member.name))?)
+                } else {
+                    Name::Source(member.name)
+                },
                 slot: Slot::Raw(member.value),
             });
-        }
-        Ok(Self {
+            Ok(())
+        })?;
+        let mut draft = Self {
             source,
             members,
             changed: false,
-        })
+        };
+        draft.read_tag()?;
+        Ok(draft)
+    }
+
+    /// Reads an only member that is named like a tag as [`json::parse`] does.
+    fn read_tag(&mut self) -> Result<(), JsonError> {
+        let [only] = self.members.as_slice() else {
+            return Ok(());
+        };
+        match json::dollars(self.name_of(only)) {
+            0 => Ok(()),
+            // A tagged value is no document. What cannot be read at all stays until somebody reads it.
+            1 => match json::parse(&self.source) {
+                Ok(Value::Map(_)) | Err(_) => Ok(()),
+                Ok(_) => Err(JsonError::not_object()),
+            },
+            _ => {
+                match &mut self.members[0].name {
+                    Name::Source(range) => range.start += 1,
+                    Name::Owned(name) => drop(name.remove(0)),
+                }
+                Ok(())
+            }
+        }
     }
 
     #[must_use]
@@ -72,7 +104,7 @@ impl Draft {
             .into_iter()
             .map(|(name, value)| Member {
                 name: Name::Owned(name),
-                slot: Slot::Value(value),
+                slot: Slot::Value(Box::new(value)),
             })
             .collect();
         Self {
@@ -174,10 +206,10 @@ impl Draft {
         let slot = &mut self.members[index].slot;
         match slot {
             Slot::Raw(range) => {
-                let value = json::parse(slice(&self.source, range))?;
-                *slot = Slot::Read(range.clone(), value);
+                let value = parse_range(&self.source, range)?;
+                *slot = Slot::Read(range.clone(), Box::new(value));
             }
-            Slot::Json(bytes) => *slot = Slot::Value(json::parse(bytes)?),
+            Slot::Json(bytes) => *slot = Slot::Value(Box::new(json::parse(bytes)?)),
             Slot::Read(..) | Slot::Value(_) => {}
         }
         match &self.members[index].slot {
@@ -198,7 +230,7 @@ impl Draft {
         self.changed = true;
         let slot = &mut self.members[i].slot;
         if let Slot::Read(_, value) = slot {
-            *slot = Slot::Value(std::mem::replace(value, Value::Null));
+            *slot = Slot::Value(std::mem::replace(value, Box::new(Value::Null)));
         }
         match slot {
             Slot::Value(value) => Ok(Some(value)),
@@ -208,7 +240,7 @@ impl Draft {
 
     /// Sets a member; a new one goes to the end.
     pub fn set(&mut self, name: &str, value: Value) {
-        self.put(name, Slot::Value(value));
+        self.put(name, Slot::Value(Box::new(value)));
     }
 
     /// Sets a member to checked tagged JSON.
@@ -243,7 +275,7 @@ impl Draft {
         let at = at.min(self.members.len());
         let member = Member {
             name: Name::Owned(name.to_owned()),
-            slot: Slot::Value(value),
+            slot: Slot::Value(Box::new(value)),
         };
         self.members.insert(at, member);
     }
@@ -259,7 +291,7 @@ impl Draft {
         self.read(i)?;
         self.changed = true;
         match self.members.remove(i).slot {
-            Slot::Read(_, value) | Slot::Value(value) => Ok(Some(value)),
+            Slot::Read(_, value) | Slot::Value(value) => Ok(Some(*value)),
             Slot::Raw(_) | Slot::Json(_) => unreachable!("the slot was parsed above"),
         }
     }
@@ -316,9 +348,9 @@ impl Draft {
                 }
             };
             let value = match member.slot {
-                Slot::Raw(range) => json::parse(slice(&self.source, &range))?,
+                Slot::Raw(range) => parse_range(&self.source, &range)?,
                 Slot::Json(bytes) => json::parse(&bytes)?,
-                Slot::Read(_, value) | Slot::Value(value) => value,
+                Slot::Read(_, value) | Slot::Value(value) => *value,
             };
             map.insert(name, value);
         }
@@ -331,20 +363,22 @@ impl Draft {
             out.extend_from_slice(&self.source);
             return;
         }
+        // As in `json::write_map`: an only member must not be read as a tag.
+        let escape = match self.members.as_slice() {
+            [only] => json::dollars(self.name_of(only)) > 0,
+            _ => false,
+        };
         out.push(b'{');
         for (i, member) in self.members.iter().enumerate() {
-            if i > 0 {
-                out.push(b',');
+            out.extend_from_slice(if i > 0 { b",\"" } else { b"\"" });
+            if escape {
+                out.push(b'$');
             }
             match &member.name {
-                Name::Source(range) => {
-                    out.push(b'"');
-                    out.extend_from_slice(slice(&self.source, range));
-                    out.push(b'"');
-                }
-                Name::Owned(name) => json::write_string(name, out),
+                Name::Source(range) => out.extend_from_slice(slice(&self.source, range)),
+                Name::Owned(name) => json::write_string_inside(name, out),
             }
-            out.push(b':');
+            out.extend_from_slice(b"\":");
             match &member.slot {
                 Slot::Raw(range) | Slot::Read(range, _) => {
                     out.extend_from_slice(slice(&self.source, range));
@@ -369,7 +403,10 @@ impl Draft {
     /// # Errors
     /// As [`Draft::get`].
     pub fn fingerprint(&self) -> Result<Fingerprint, JsonError> {
-        let mut out = Vec::new();
+        if !self.changed {
+            return json::fingerprint(&self.source);
+        }
+        let mut out = Vec::with_capacity(self.source.len() + 128);
         self.write(&mut out);
         json::fingerprint(&out)
     }

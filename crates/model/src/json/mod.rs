@@ -8,9 +8,32 @@
 //! one or more `$`, is written with one `$` more and read with one less, so that writing and reading
 //! are inverse. An object that looks like a tag but whose content is not of the tag's form is a plain
 //! object.
+//!
+//! # Numbers
+//! A literal without fraction and exponent that fits `i64` is an int, except `-0`, which is a double.
+//! Any other is a double if the shortest text of the `f64` nearest to it denotes the same number, and a
+//! decimal otherwise.
+//!
+//! # Layout
+//! One grammar (`reader`) drives every reading: it feeds a `Build`, which makes facts, members, values
+//! or a fingerprint of what it is told. Recursion is bounded by [`MAX_DEPTH`]. Texts of 4 GiB and more
+//! are refused as malformed.
+
+mod base64;
+mod fingerprint;
+mod names;
+mod number;
+mod parse;
+mod reader;
+mod scan;
+mod string;
+mod tag;
+mod write;
 
 use crate::{Fingerprint, Map, Value};
 use std::ops::Range;
+
+pub(crate) use tag::dollars;
 
 /// Nesting beyond this is refused: [`JsonError`] of kind [`JsonErrorKind::TooDeep`].
 pub const MAX_DEPTH: u32 = 512;
@@ -43,6 +66,24 @@ impl JsonError {
             what: "expected a JSON object",
         }
     }
+
+    #[cold]
+    fn malformed(at: usize, what: &'static str) -> Self {
+        Self {
+            kind: JsonErrorKind::Malformed,
+            at,
+            what,
+        }
+    }
+
+    #[cold]
+    fn lone_surrogate(at: usize) -> Self {
+        Self {
+            kind: JsonErrorKind::LoneSurrogate,
+            at,
+            what: "half a character (an unpaired surrogate) in the string",
+        }
+    }
 }
 
 /// What one validating pass over the bytes saw.
@@ -66,59 +107,73 @@ pub struct Facts {
 ///
 /// # Errors
 /// The bytes are no such text. An unpaired surrogate is a fact, not an error.
-pub fn scan(_bytes: &[u8]) -> Result<Facts, JsonError> {
-    todo!()
+pub fn scan(bytes: &[u8]) -> Result<Facts, JsonError> {
+    scan::facts(bytes)
 }
 
 /// Reads one tagged JSON text.
 ///
 /// # Errors
 /// The bytes are no JSON text that values can hold.
-pub fn parse(_bytes: &[u8]) -> Result<Value, JsonError> {
-    todo!()
+pub fn parse(bytes: &[u8]) -> Result<Value, JsonError> {
+    parse::value(bytes)
 }
 
 /// Appends the tagged form of `value`. `parse` of it gives the same value back; so does a trip through
 /// PostgreSQL's `jsonb` (no exponent, no bare negative zero is ever written).
-pub fn write(_value: &Value, _out: &mut Vec<u8>) {
-    todo!()
+///
+/// Tags count as nesting when they are read: a value nested to the last three levels of [`MAX_DEPTH`]
+/// may become text that is refused as too deep.
+pub fn write(value: &Value, out: &mut Vec<u8>) {
+    write::value(value, out);
 }
 
-pub fn write_map(_map: &Map, _out: &mut Vec<u8>) {
-    todo!()
+/// As [`write`], of a map.
+pub fn write_map(map: &Map, out: &mut Vec<u8>) {
+    write::map(map, out);
 }
 
 /// Appends a JSON string literal.
-pub fn write_string(_text: &str, _out: &mut Vec<u8>) {
-    todo!()
+pub fn write_string(text: &str, out: &mut Vec<u8>) {
+    string::write(text, out);
+}
+
+/// [`write_string`] without the quotes.
+pub(crate) fn write_string_inside(text: &str, out: &mut Vec<u8>) {
+    string::write_inside(text, out);
 }
 
 /// What the plain form (no tags) could not say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Losses {
+    /// Timestamps that became texts.
     pub timestamps: u64,
+    /// Bytes that became texts.
     pub bytes: u64,
+    /// NaN and the infinities, which became null.
     pub doubles: u64,
+    /// References (now texts), geo points (now maps) and vectors (now arrays).
     pub others: u64,
 }
 
-/// Appends `value` as plain JSON: timestamps as RFC 3339 texts, bytes as base64, NaN as null…
-pub fn write_plain(_value: &Value, _out: &mut Vec<u8>) -> Losses {
-    todo!()
+/// Appends `value` as plain JSON: timestamps as RFC 3339 texts, bytes as base64, NaN as null, a geo
+/// point as `{"latitude":…,"longitude":…}`, a vector as an array. Keys are written as they are.
+pub fn write_plain(value: &Value, out: &mut Vec<u8>) -> Losses {
+    write::plain(value, out)
 }
 
 /// The fingerprint of one tagged JSON object, in one pass without building it.
 ///
 /// # Errors
 /// The bytes are not one JSON object that values can hold.
-pub fn fingerprint(_bytes: &[u8]) -> Result<Fingerprint, JsonError> {
-    todo!()
+pub fn fingerprint(bytes: &[u8]) -> Result<Fingerprint, JsonError> {
+    fingerprint::of_json(bytes)
 }
 
 /// The same as [`fingerprint`] of the map's tagged form.
 #[must_use]
-pub fn fingerprint_map(_map: &Map) -> Fingerprint {
-    todo!()
+pub fn fingerprint_map(map: &Map) -> Fingerprint {
+    fingerprint::of_map(map)
 }
 
 /// One member of an object, as ranges of its bytes.
@@ -135,14 +190,33 @@ pub struct RawMember {
 ///
 /// # Errors
 /// The bytes are not one JSON object.
-pub fn split(_bytes: &[u8]) -> Result<Vec<RawMember>, JsonError> {
-    todo!()
+pub fn split(bytes: &[u8]) -> Result<Vec<RawMember>, JsonError> {
+    let mut members = Vec::with_capacity(16);
+    scan::split(bytes, |member| {
+        if member.name_escaped {
+            let name = &bytes[member.name.start as usize..member.name.end as usize];
+            string::unescape(name)
+                .map_err(|e| JsonError::lone_surrogate(e.at + member.name.start as usize))?;
+        }
+        members.push(member);
+        Ok(())
+    })?;
+    Ok(members)
+}
+
+/// [`split`] for a caller that makes something else of the members, and checks their names. On an error
+/// some may have been given.
+pub(crate) fn split_each(
+    bytes: &[u8],
+    each: impl FnMut(RawMember) -> Result<(), JsonError>,
+) -> Result<(), JsonError> {
+    scan::split(bytes, each)
 }
 
 /// Resolves the escapes of a string's inside (the range of a [`RawMember::name`]).
 ///
 /// # Errors
 /// An unpaired surrogate.
-pub fn unescape(_inside: &[u8]) -> Result<String, JsonError> {
-    todo!()
+pub fn unescape(inside: &[u8]) -> Result<String, JsonError> {
+    string::unescape(inside)
 }

@@ -1,0 +1,344 @@
+//! The grammar, once for every reading of JSON (RFC 8259).
+
+use super::names::Names;
+use super::number::Shape;
+use super::string::{self, Escape, escape, plain_end};
+use super::{JsonError, JsonErrorKind, MAX_DEPTH};
+use std::borrow::Cow;
+use std::ops::Range;
+
+type Result<T> = std::result::Result<T, JsonError>;
+
+/// Makes something of what the reader tells, value by value.
+pub(super) trait Build {
+    /// Whether the reader looks for duplicate names; false where the builder notices them by itself.
+    const CHECK_NAMES: bool;
+    type Value;
+    type Array;
+    type Object;
+
+    fn null(&mut self) -> Self::Value;
+    fn bool(&mut self, bool: bool) -> Self::Value;
+    fn number(&mut self, literal: &str, shape: Shape) -> Self::Value;
+    fn string(&mut self, text: Text<'_>) -> Result<Self::Value>;
+    fn array(&mut self) -> Self::Array;
+    fn element(&mut self, array: &mut Self::Array, value: Self::Value);
+    fn end_array(&mut self, array: Self::Array) -> Self::Value;
+    /// `depth` of the outermost container is 1.
+    fn object(&mut self, depth: u32) -> Self::Object;
+    fn member(&mut self, object: &mut Self::Object, member: Member<'_, Self::Value>) -> Result<()>;
+    /// `source` is the whole text that members' ranges are of.
+    fn end_object(&mut self, object: Self::Object, source: &str) -> Result<Self::Value>;
+}
+
+/// A string between its quotes, checked but not resolved.
+#[derive(Clone, Copy)]
+pub(super) struct Text<'a> {
+    pub inside: &'a str,
+    pub escaped: bool,
+    /// Where `inside` begins.
+    pub at: usize,
+}
+
+impl<'a> Text<'a> {
+    pub(super) fn resolve(self) -> Result<Cow<'a, str>> {
+        if !self.escaped {
+            return Ok(Cow::Borrowed(self.inside));
+        }
+        match string::unescape(self.inside.as_bytes()) {
+            Ok(text) => Ok(Cow::Owned(text)),
+            Err(mut error) => {
+                error.at += self.at;
+                Err(error)
+            }
+        }
+    }
+}
+
+pub(super) struct Member<'a, V> {
+    pub name: Text<'a>,
+    pub value: V,
+    /// The value's own bytes.
+    pub range: Range<usize>,
+}
+
+pub(super) struct Reader<'a, B> {
+    text: &'a str,
+    at: usize,
+    names: Names,
+    pub(super) build: B,
+    /// A string or name held U+0000.
+    pub(super) nul: bool,
+    /// A string or name held an unpaired surrogate.
+    pub(super) lone_surrogate: bool,
+    pub(super) deepest: u32,
+}
+
+impl<'a, B: Build> Reader<'a, B> {
+    pub(super) fn new(bytes: &'a [u8], build: B) -> Result<Self> {
+        if u32::try_from(bytes.len()).is_err() {
+            return Err(JsonError::malformed(0, "a text of 4 GiB or more"));
+        }
+        let text = std::str::from_utf8(bytes).map_err(|e| JsonError {
+            kind: JsonErrorKind::InvalidUtf8,
+            at: e.valid_up_to(),
+            what: "the bytes are not UTF-8",
+        })?;
+        Ok(Self {
+            text,
+            at: 0,
+            names: Names::default(),
+            build,
+            nul: false,
+            lone_surrogate: false,
+            deepest: 0,
+        })
+    }
+
+    /// Reads the one value that the text must be.
+    pub(super) fn read(&mut self) -> Result<B::Value> {
+        self.skip_space();
+        let value = self.value(0)?;
+        self.skip_space();
+        if self.at < self.text.len() {
+            return self.fail("something after the end of the JSON text");
+        }
+        Ok(value)
+    }
+
+    /// The next byte; 0, which no token begins with, at the end.
+    #[inline]
+    fn peek(&self) -> u8 {
+        self.text.as_bytes().get(self.at).copied().unwrap_or(0)
+    }
+
+    #[inline]
+    fn skip_space(&mut self) {
+        while matches!(self.peek(), b' ' | b'\n' | b'\r' | b'\t') {
+            self.at += 1;
+        }
+    }
+
+    #[cold]
+    fn fail<T>(&self, what: &'static str) -> Result<T> {
+        let ended = self.at >= self.text.len();
+        let what = if ended {
+            "the JSON text breaks off"
+        } else {
+            what
+        };
+        Err(JsonError::malformed(self.at, what))
+    }
+
+    /// `depth` is how many containers are open around the value.
+    fn value(&mut self, depth: u32) -> Result<B::Value> {
+        match self.peek() {
+            b'"' => {
+                let text = self.string()?;
+                self.build.string(text)
+            }
+            b'{' => self.object(self.enter(depth)?),
+            b'[' => self.array(self.enter(depth)?),
+            b'-' | b'0'..=b'9' => self.number(),
+            b't' => {
+                self.word("true")?;
+                Ok(self.build.bool(true))
+            }
+            b'f' => {
+                self.word("false")?;
+                Ok(self.build.bool(false))
+            }
+            b'n' => {
+                self.word("null")?;
+                Ok(self.build.null())
+            }
+            _ => self.fail("expected a value"),
+        }
+    }
+
+    #[inline]
+    fn enter(&self, depth: u32) -> Result<u32> {
+        if depth >= MAX_DEPTH {
+            return Err(JsonError {
+                kind: JsonErrorKind::TooDeep,
+                at: self.at,
+                what: "nesting deeper than 512 levels",
+            });
+        }
+        Ok(depth + 1)
+    }
+
+    fn word(&mut self, word: &'static str) -> Result<()> {
+        if !self.text.as_bytes()[self.at..].starts_with(word.as_bytes()) {
+            return self.fail("expected a value");
+        }
+        self.at += word.len();
+        Ok(())
+    }
+
+    fn array(&mut self, depth: u32) -> Result<B::Value> {
+        self.deepest = self.deepest.max(depth);
+        let mut array = self.build.array();
+        self.at += 1;
+        self.skip_space();
+        if self.peek() == b']' {
+            self.at += 1;
+            return Ok(self.build.end_array(array));
+        }
+        loop {
+            let value = self.value(depth)?;
+            self.build.element(&mut array, value);
+            self.skip_space();
+            match self.peek() {
+                b',' => self.at += 1,
+                b']' => {
+                    self.at += 1;
+                    return Ok(self.build.end_array(array));
+                }
+                _ => return self.fail("expected a comma or the end of the array"),
+            }
+            self.skip_space();
+        }
+    }
+
+    fn object(&mut self, depth: u32) -> Result<B::Value> {
+        self.deepest = self.deepest.max(depth);
+        let mut object = self.build.object(depth);
+        let names = self.names.open();
+        self.at += 1;
+        self.skip_space();
+        if self.peek() == b'}' {
+            self.at += 1;
+            return self.build.end_object(object, self.text);
+        }
+        loop {
+            if self.peek() != b'"' {
+                return self.fail("expected a field's name");
+            }
+            let name = self.string()?;
+            if B::CHECK_NAMES {
+                let end = name.at + name.inside.len();
+                let bytes = self.text.as_bytes();
+                self.names.add(names, bytes, name.at, end, name.escaped)?;
+            }
+            self.skip_space();
+            if self.peek() != b':' {
+                return self.fail("expected a colon");
+            }
+            self.at += 1;
+            self.skip_space();
+            let from = self.at;
+            let value = self.value(depth)?;
+            let member = Member {
+                name,
+                value,
+                range: from..self.at,
+            };
+            self.build.member(&mut object, member)?;
+            self.skip_space();
+            match self.peek() {
+                b',' => self.at += 1,
+                b'}' => {
+                    self.at += 1;
+                    break;
+                }
+                _ => return self.fail("expected a comma or the end of the object"),
+            }
+            self.skip_space();
+        }
+        if B::CHECK_NAMES {
+            self.names.close(names, self.text.as_bytes())?;
+        }
+        self.build.end_object(object, self.text)
+    }
+
+    /// Reads a string whose opening quote is the next byte.
+    #[inline]
+    fn string(&mut self) -> Result<Text<'a>> {
+        let start = self.at + 1;
+        let bytes = self.text.as_bytes();
+        let end = plain_end(bytes, start);
+        if bytes.get(end) == Some(&b'"') {
+            self.at = end + 1;
+            return Ok(Text {
+                inside: &self.text[start..end],
+                escaped: false,
+                at: start,
+            });
+        }
+        self.string_with_escapes(start, end)
+    }
+
+    #[cold]
+    fn string_with_escapes(&mut self, start: usize, at: usize) -> Result<Text<'a>> {
+        let bytes = self.text.as_bytes();
+        self.at = at;
+        loop {
+            match self.peek() {
+                b'"' => {
+                    let end = self.at;
+                    self.at += 1;
+                    return Ok(Text {
+                        inside: &self.text[start..end],
+                        escaped: true,
+                        at: start,
+                    });
+                }
+                b'\\' => match escape(bytes, self.at) {
+                    Some((Escape::Char(c), taken)) => {
+                        self.nul |= c == '\0';
+                        self.at += taken;
+                    }
+                    Some((Escape::Lone(_), taken)) => {
+                        self.lone_surrogate = true;
+                        self.at += taken;
+                    }
+                    None => return self.fail("an escape that JSON does not have"),
+                },
+                _ => return self.fail("a control character in a string"),
+            }
+            self.at = plain_end(bytes, self.at);
+        }
+    }
+
+    fn number(&mut self) -> Result<B::Value> {
+        let start = self.at;
+        let mut shape = Shape {
+            negative: self.peek() == b'-',
+            fraction: false,
+            exponent: false,
+            digits: 0,
+        };
+        self.at += usize::from(shape.negative);
+        let leading_zero = self.peek() == b'0';
+        shape.digits = self.digits()?;
+        if leading_zero && shape.digits > 1 {
+            return self.fail("a number with a leading zero");
+        }
+        if self.peek() == b'.' {
+            self.at += 1;
+            shape.fraction = true;
+            shape.digits += self.digits()?;
+        }
+        if matches!(self.peek(), b'e' | b'E') {
+            self.at += 1;
+            shape.exponent = true;
+            self.at += usize::from(matches!(self.peek(), b'+' | b'-'));
+            self.digits()?;
+        }
+        Ok(self.build.number(&self.text[start..self.at], shape))
+    }
+
+    /// Passes over one digit or more; says how many.
+    #[inline]
+    fn digits(&mut self) -> Result<usize> {
+        let start = self.at;
+        while self.peek().is_ascii_digit() {
+            self.at += 1;
+        }
+        if self.at == start {
+            return self.fail("expected a digit");
+        }
+        Ok(self.at - start)
+    }
+}
