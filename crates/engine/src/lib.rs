@@ -1,1 +1,38 @@
-//! Under construction.
+//! Upgrades, copies and undoes documents through any store, with a ledger. The library behind the
+//! `whimbrel` command.
+//!
+//! The engine names no database and prints nothing: stores and the ledger come as traits, and what happens
+//! is told as [`Event`]s.
+
+mod check;
+mod chunk;
+pub mod clock;
+mod copy;
+mod deliver;
+mod derive;
+mod engine;
+mod error;
+mod events;
+mod group;
+mod job;
+pub mod ledger;
+mod options;
+mod preimage;
+mod retry;
+mod show;
+mod throttle;
+mod upgrade;
+
+pub use check::{CheckJob, SchemaCheck};
+pub use clock::{Clock, SystemClock};
+pub use copy::{CopyJob, CopyPreview, TargetPreview};
+pub use deliver::PROVENANCE;
+pub use engine::Engine;
+pub use error::EngineError;
+pub use events::EventStream;
+pub use ledger::Ledger;
+pub use options::{JobOptions, Place, Report, Threshold};
+pub use retry::RetryReport;
+pub use show::Shown;
+pub use upgrade::{UpgradeJob, UpgradePreview};
+pub use whimbrel_model::Event;

@@ -113,7 +113,7 @@ impl Timestamp {
     /// Microseconds since the epoch; `None` when the instant has finer digits or does not fit.
     #[must_use]
     pub fn as_micros(self) -> Option<i64> {
-        if self.nanos % 1000 != 0 {
+        if !self.nanos.is_multiple_of(1000) {
             return None;
         }
         self.seconds

@@ -1,0 +1,375 @@
+//! Copies a collection into another collection, through a rule.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::json;
+use whimbrel_model::ledger::{Counts, JobKind, JobSpec};
+use whimbrel_model::rule::{CopyRule, OnError};
+use whimbrel_model::{Body, Code, Event, Key, Page, Schema, Store};
+
+use crate::deliver::Deliverer;
+use crate::derive::{Derived, Deriver, Unit};
+use crate::engine::Engine;
+use crate::error::EngineError;
+use crate::group::GroupPages;
+use crate::job::{ChunkContext, Failure, Handled, Job, Pages, WholeCollection, Work, width};
+use crate::options::{JobOptions, Place, Report};
+use crate::upgrade::reject_failure;
+
+/// Copy the documents of one collection through one rule.
+#[derive(Clone, Debug)]
+pub struct CopyJob {
+    pub source: Place,
+    /// Where derived documents go that do not name their collection.
+    pub target: Place,
+    pub rule: CopyRule,
+    /// Needed where the rule reads documents as a version.
+    pub schema: Option<Schema>,
+    /// An empty store for the order of groups; needed where the rule groups. It may be thrown away after
+    /// the run.
+    pub scratch: Option<Arc<dyn Store>>,
+    pub options: JobOptions,
+}
+
+/// What a copy would write for one source document or group.
+#[derive(Clone, Debug)]
+pub struct CopyPreview {
+    pub sources: Vec<Key>,
+    pub targets: Vec<TargetPreview>,
+}
+
+#[derive(Clone, Debug)]
+pub struct TargetPreview {
+    pub collection: String,
+    pub key: Key,
+    pub body: Body,
+}
+
+impl Engine {
+    /// Copies, and returns when every source document has its fate. A second run writes only what
+    /// differs, and replaces or removes only target documents that the same source yielded before.
+    ///
+    /// # Errors
+    /// The run stopped before its end; [`EngineError::resumable`] says whether calling again goes on.
+    pub async fn copy(&self, job: CopyJob) -> Result<Report, EngineError> {
+        let prepared = job.prepare().await?;
+        self.drive(prepared).await
+    }
+
+    /// What [`Engine::copy`] would derive, without writing anything anywhere. Returns the first `samples`
+    /// units; every document that would fail in the rule comes as an [`Event::DocumentError`].
+    ///
+    /// # Errors
+    /// The source cannot be read, or the job is not possible.
+    pub async fn preview_copy(
+        &self,
+        job: &CopyJob,
+        samples: usize,
+    ) -> Result<(Report, Vec<CopyPreview>), EngineError> {
+        let begun = std::time::Instant::now();
+        let Job {
+            spec,
+            pages,
+            expected,
+            ..
+        } = job.prepare().await?;
+        let work = CopyWork::new(job);
+        let run = "dry-run".to_owned();
+        self.send(&Event::Start {
+            run: run.clone(),
+            title: spec.title.clone(),
+            resumed: false,
+            done: Counts::default(),
+            expected,
+            partitions: 1,
+            dry_run: true,
+        });
+        let cx = ChunkContext {
+            run: run.clone(),
+            fence: 0,
+            now: self.clock.now(),
+            again: false,
+        };
+        let mut totals = Counts::default();
+        let mut previews = Vec::new();
+        for range in pages.partitions(1).await? {
+            let mut after = None;
+            loop {
+                let page = pages
+                    .next(&range.resumed_after(after.as_ref()), 2000)
+                    .await?;
+                let Some(last) = page.last.clone() else { break };
+                let mut handled = Handled::default();
+                let units = work.derive(page, &cx, &mut handled).await?;
+                after = Some(handled.through.clone().unwrap_or(last));
+                for unit in units {
+                    handled.counts.written += unit.sources.len() as u64;
+                    handled.counts.derived += unit.outputs.len() as u64;
+                    if previews.len() < samples {
+                        previews.push(work.preview(unit));
+                    }
+                }
+                totals.add(&handled.counts);
+                for failure in &handled.failures {
+                    self.send(&failure.event(&run));
+                }
+                self.send(&Event::BatchComplete {
+                    run: run.clone(),
+                    partition: 0,
+                    counts: handled.counts,
+                    totals,
+                    elapsed_ms: 0,
+                });
+            }
+        }
+        self.send(&Event::Complete {
+            run,
+            totals,
+            elapsed_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+            dry_run: true,
+        });
+        let elapsed = begun.elapsed();
+        Ok((
+            Report {
+                run: None,
+                title: spec.title,
+                resumed: false,
+                counts: totals,
+                elapsed,
+            },
+            previews,
+        ))
+    }
+}
+
+impl CopyJob {
+    /// The subject under which this copy runs and its failing documents wait.
+    #[must_use]
+    pub fn subject(&self) -> String {
+        let into = &self.target;
+        format!("copy {} to {into} by {}", self.source, self.rule.name)
+    }
+
+    pub(crate) fn spec(&self) -> JobSpec {
+        let versions: Vec<_> = self
+            .schema
+            .iter()
+            .filter(|_| self.rule.read_as.is_some())
+            .flat_map(Schema::versions)
+            .map(|v| json!({ "number": v.number, "checksum": v.code.checksum() }))
+            .collect();
+        JobSpec {
+            kind: JobKind::Copy,
+            title: self.subject(),
+            subject: self.subject(),
+            parameters: json!({
+                "source": [self.source.to_string(), self.source.store.name()],
+                "target": [self.target.to_string(), self.target.store.name()],
+                "rule": self.rule.name,
+                "checksum": self.rule.checksum,
+                "read_as": self.rule.read_as,
+                "versions": versions,
+                "skip_existing": self.options.skip_existing,
+            }),
+        }
+    }
+
+    async fn prepare(&self) -> Result<Job, EngineError> {
+        let (_, expected) = self.source.must_exist().await?;
+        self.check()?;
+        let stores = [self.source.store.as_ref(), self.target.store.as_ref()];
+        let (mut parallel, most) = width(&self.options, &stores);
+        let work = CopyWork::new(self);
+        let pages: Arc<dyn Pages> = match (&self.rule.group, &self.scratch) {
+            (Some(grouping), Some(scratch)) => {
+                parallel = 1;
+                Arc::new(GroupPages::gather(&self.source, grouping, Arc::clone(scratch)).await?)
+            }
+            (Some(_), None) => {
+                return Err(EngineError::Job {
+                    code: Code::RulesInvalid,
+                    message: format!(
+                        "rule {} groups documents, which needs a scratch store",
+                        self.rule.name
+                    ),
+                });
+            }
+            (None, _) => Arc::new(WholeCollection(self.source.clone())),
+        };
+        Ok(Job {
+            spec: self.spec(),
+            pages,
+            work: Arc::new(work),
+            watched: self.source.clone(),
+            expected,
+            parallel,
+            most,
+            options: self.options.clone(),
+        })
+    }
+
+    fn check(&self) -> Result<(), EngineError> {
+        let wrong = |message: String| {
+            Err(EngineError::Job {
+                code: Code::RulesInvalid,
+                message,
+            })
+        };
+        if let Some(version) = self.rule.read_as {
+            match &self.schema {
+                Some(schema) => {
+                    schema.version(version)?;
+                }
+                None => {
+                    return wrong(format!(
+                        "rule {} reads documents as v{version}, but {} has no schema",
+                        self.rule.name, self.source
+                    ));
+                }
+            }
+        }
+        let same_store = self.source.store.name() == self.target.store.name();
+        if same_store && self.source.collection == self.target.collection {
+            return wrong(format!(
+                "source and target are the same collection, {}",
+                self.source
+            ));
+        }
+        Ok(())
+    }
+}
+
+pub(crate) struct CopyWork {
+    source: Place,
+    deriver: Arc<Deriver>,
+    deliverer: Arc<Deliverer>,
+    scratch: Option<Arc<dyn Store>>,
+}
+
+impl CopyWork {
+    pub(crate) fn new(job: &CopyJob) -> Self {
+        let deriver = Deriver {
+            rule: job.rule.clone(),
+            schema: job.schema.clone(),
+            origin: format!("{}/{}", job.source.collection, job.rule.name),
+        };
+        // Only the instant differs between two runs; the source id is content.
+        let ignored = job.rule.migrated_at.iter().cloned().collect();
+        Self {
+            source: job.source.clone(),
+            deriver: Arc::new(deriver),
+            deliverer: Arc::new(Deliverer::new(
+                job.target.clone(),
+                job.options.skip_existing,
+                ignored,
+            )),
+            scratch: job.scratch.clone(),
+        }
+    }
+
+    fn preview(&self, unit: Unit) -> CopyPreview {
+        let targets = unit.outputs.into_iter().map(|o| TargetPreview {
+            collection: o
+                .collection
+                .unwrap_or_else(|| self.deliverer.target.collection.clone()),
+            key: o.key,
+            body: o.body,
+        });
+        CopyPreview {
+            targets: targets.collect(),
+            sources: unit.sources,
+        }
+    }
+
+    /// Everything of a page up to the target: what is left out and what fails goes into `handled`.
+    pub(crate) async fn derive(
+        &self,
+        page: Page,
+        cx: &ChunkContext,
+        handled: &mut Handled,
+    ) -> Result<Vec<Unit>, EngineError> {
+        let derived = match (&self.deriver.rule.group, &self.scratch) {
+            (Some(_), Some(scratch)) => {
+                crate::group::derive_page(
+                    &self.source,
+                    scratch.as_ref(),
+                    &self.deriver,
+                    page,
+                    cx,
+                    handled,
+                )
+                .await?
+            }
+            _ => {
+                handled.counts.enumerated += (page.documents.len() + page.rejects.len()) as u64;
+                let rejects = page.rejects.iter().map(reject_failure).collect();
+                let (deriver, now) = (Arc::clone(&self.deriver), cx.now);
+                let mut derived: Vec<Derived> = tokio::task::spawn_blocking(move || {
+                    page.documents
+                        .into_iter()
+                        .map(|doc| deriver.one(doc, now))
+                        .collect()
+                })
+                .await
+                .map_err(|e| EngineError::Counts(format!("a transform ended abnormally ({e})")))?;
+                derived.push(Derived::Failed(rejects));
+                derived
+            }
+        };
+        let mut units = Vec::with_capacity(derived.len());
+        for one in derived {
+            match one {
+                Derived::Unit(unit) => units.push(unit),
+                Derived::Filtered(keys) => handled.counts.skipped += keys.len() as u64,
+                Derived::Failed(failures) => {
+                    for failure in failures {
+                        self.fail(failure, handled)?;
+                    }
+                }
+            }
+        }
+        Ok(units)
+    }
+
+    fn fail(&self, failure: Failure, handled: &mut Handled) -> Result<(), EngineError> {
+        match self.deriver.rule.on_error {
+            OnError::Quarantine => {
+                handled.counts.quarantined += 1;
+                handled.failures.push(failure);
+            }
+            OnError::Skip => handled.counts.skipped += 1,
+            OnError::Abort => {
+                return Err(EngineError::Document {
+                    key: failure.label,
+                    error: Box::new(failure.error),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Work for CopyWork {
+    async fn handle(&self, page: Page, cx: &ChunkContext) -> Result<Handled, EngineError> {
+        let mut handled = Handled::default();
+        let units = self.derive(page, cx, &mut handled).await?;
+        let mut delivered = Handled::default();
+        self.deliverer
+            .deliver(units, cx.again, &mut delivered)
+            .await?;
+        handled.counts.add(&delivered.counts);
+        handled.settled = delivered.settled;
+        if self.deriver.rule.on_error == OnError::Quarantine {
+            handled.failures.append(&mut delivered.failures);
+        } else {
+            // What the target refused follows the rule's word too.
+            handled.counts.quarantined -= delivered.counts.quarantined;
+            for failure in delivered.failures {
+                self.fail(failure, &mut handled)?;
+            }
+        }
+        Ok(handled)
+    }
+}

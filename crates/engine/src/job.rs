@@ -1,0 +1,675 @@
+//! The one loop that drives every job: partitions in parallel, chunk after chunk, a checkpoint behind
+//! each.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use backon::BackoffBuilder;
+use tokio::task::JoinSet;
+use whimbrel_model::ledger::{
+    Counts, Entry, JobSpec, PartitionState, QuarantineItem, RunId, RunState,
+};
+use whimbrel_model::{
+    Code, DocError, Event, Key, KeyRange, Page, Store, StoreError, StoreErrorKind, Timestamp,
+};
+
+use crate::chunk::{CHUNK_BYTES, ChunkSize};
+use crate::engine::Engine;
+use crate::error::EngineError;
+use crate::ledger::{LeaseGuard, Ledger};
+use crate::options::{JobOptions, Place, Report};
+use crate::throttle::Throttle;
+
+/// What a job does with the documents of one page. It must be idempotent: after a crash, a lost
+/// connection or an unknown outcome the same documents come again.
+#[async_trait]
+pub(crate) trait Work: Send + Sync + 'static {
+    async fn handle(&self, page: Page, cx: &ChunkContext) -> Result<Handled, EngineError>;
+}
+
+/// Where a job's documents come from.
+#[async_trait]
+pub(crate) trait Pages: Send + Sync + 'static {
+    /// The ranges that a new run is cut into; they stay the run's ranges in every attempt.
+    async fn partitions(&self, parts: u32) -> Result<Vec<KeyRange>, StoreError>;
+    /// The next documents of a range. An empty page ends it.
+    async fn next(&self, range: &KeyRange, limit: u32) -> Result<Page, StoreError>;
+}
+
+/// All documents of a collection that are there at the start.
+pub(crate) struct WholeCollection(pub Place);
+
+#[async_trait]
+impl Pages for WholeCollection {
+    async fn partitions(&self, parts: u32) -> Result<Vec<KeyRange>, StoreError> {
+        self.0
+            .store
+            .partitions(&self.0.collection, &KeyRange::all(), parts)
+            .await
+    }
+
+    async fn next(&self, range: &KeyRange, limit: u32) -> Result<Page, StoreError> {
+        self.0
+            .store
+            .scan(&self.0.collection, range, limit, CHUNK_BYTES)
+            .await
+    }
+}
+
+/// Chosen documents. One that does not exist is passed over.
+pub(crate) struct ChosenKeys {
+    pub place: Place,
+    pub keys: Vec<Key>,
+}
+
+#[async_trait]
+impl Pages for ChosenKeys {
+    async fn partitions(&self, _parts: u32) -> Result<Vec<KeyRange>, StoreError> {
+        Ok(vec![KeyRange::all()])
+    }
+
+    async fn next(&self, range: &KeyRange, limit: u32) -> Result<Page, StoreError> {
+        let begin = match &range.after {
+            Some(after) => self
+                .keys
+                .iter()
+                .position(|k| k == after)
+                .map_or(self.keys.len(), |i| i + 1),
+            None => 0,
+        };
+        let end = self.keys.len().min(begin.saturating_add(limit as usize));
+        let keys = &self.keys[begin..end];
+        if keys.is_empty() {
+            return Ok(Page::default());
+        }
+        let documents = self.place.store.get(&self.place.collection, keys).await?;
+        Ok(Page {
+            documents: documents.into_iter().flatten().collect(),
+            rejects: Vec::new(),
+            last: keys.last().cloned(),
+        })
+    }
+}
+
+/// What is fixed for a run, and what is special about one chunk.
+#[derive(Clone, Debug)]
+pub(crate) struct ChunkContext {
+    pub run: RunId,
+    pub fence: u64,
+    /// What transforms see as now, in every attempt.
+    pub now: Timestamp,
+    /// Whether an earlier attempt may have written some of these documents already.
+    pub again: bool,
+}
+
+/// A document that could not be handled.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    pub label: String,
+    pub key: Option<Key>,
+    pub version: Option<u32>,
+    pub error: DocError,
+}
+
+impl Failure {
+    pub(crate) fn of(key: &Key, version: Option<u32>, error: DocError) -> Self {
+        Self {
+            label: key.to_string(),
+            key: Some(key.clone()),
+            version,
+            error,
+        }
+    }
+}
+
+/// What became of a page.
+#[derive(Debug, Default)]
+pub(crate) struct Handled {
+    pub counts: Counts,
+    pub failures: Vec<Failure>,
+    /// The labels of documents that were handled: they leave quarantine if they were in it.
+    pub settled: Vec<String>,
+    /// Where the next page begins, if not behind the page's last key.
+    pub through: Option<Key>,
+}
+
+/// A job made ready: what it is, what it does, and to which documents.
+pub(crate) struct Job {
+    pub spec: JobSpec,
+    pub pages: Arc<dyn Pages>,
+    pub work: Arc<dyn Work>,
+    /// Whose single reads show how the app fares.
+    pub watched: Place,
+    pub expected: Option<u64>,
+    pub parallel: u32,
+    /// The most documents a chunk may have.
+    pub most: u32,
+    pub options: JobOptions,
+}
+
+struct Shared {
+    ledger: Arc<Ledger>,
+    lease: LeaseGuard,
+    job: Job,
+    run: RunId,
+    now: Timestamp,
+    resumed: bool,
+    /// Whether the subject had waiting documents at the start: only then is it worth looking.
+    waiting: bool,
+    throttle: Option<Throttle>,
+    totals: Mutex<Counts>,
+    cancelled: AtomicBool,
+    stop: Arc<AtomicBool>,
+    events: Arc<crate::events::Events>,
+    begun: Instant,
+}
+
+impl Engine {
+    /// Runs a job to its end, or until it must stop; resumes the unfinished run of the same job.
+    pub(crate) async fn drive(&self, job: Job) -> Result<Report, EngineError> {
+        let ledger = self.ledger.clone().ok_or_else(|| EngineError::Job {
+            code: Code::LedgerFailed,
+            message: "no ledger is open, so nothing can be written".to_owned(),
+        })?;
+        let holder = format!("{}: {}", job.options.holder, job.spec.title);
+        let lease = ledger.lock(&holder).await?;
+        let result = self.drive_locked(&ledger, lease, job).await;
+        // The original error is what counts; a ledger that cannot be written said so already.
+        match result {
+            Ok((report, shared)) => {
+                shared.lease.release().await?;
+                Ok(report)
+            }
+            Err((error, shared)) => {
+                if let Some(shared) = shared {
+                    let _ = shared.lease.release().await;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn drive_locked(
+        &self,
+        ledger: &Arc<Ledger>,
+        lease: LeaseGuard,
+        job: Job,
+    ) -> Result<(Report, Shared), (EngineError, Option<Shared>)> {
+        let begun = Instant::now();
+        let (state, resumed) = match self.begin(ledger, &lease, &job).await {
+            Ok(begun) => begun,
+            Err(error) => {
+                let _ = lease.release().await;
+                return Err((error, None));
+            }
+        };
+        let waiting = ledger
+            .journal()
+            .quarantined(Some(&job.spec.subject), None, 1)
+            .await
+            .is_ok_and(|items| !items.is_empty());
+        let throttle = state
+            .partitions
+            .iter()
+            .find_map(|p| p.range.through.clone())
+            .map(|key| Throttle::watch(job.watched.clone(), key, job.options.max_latency));
+        let shared = Arc::new(Shared {
+            ledger: Arc::clone(ledger),
+            lease,
+            now: Timestamp::parse(&state.now).unwrap_or_else(|| self.clock.now()),
+            run: state.run.clone(),
+            resumed,
+            waiting,
+            throttle,
+            totals: Mutex::new(state.counts),
+            cancelled: AtomicBool::new(false),
+            stop: Arc::clone(&self.stop),
+            events: Arc::clone(&self.events),
+            begun,
+            job,
+        });
+        self.send(&Event::Start {
+            run: shared.run.clone(),
+            title: shared.job.spec.title.clone(),
+            resumed,
+            done: state.counts,
+            expected: shared.job.expected,
+            partitions: u32::try_from(state.partitions.len()).unwrap_or(u32::MAX),
+            dry_run: false,
+        });
+        let worked = work_partitions(&shared, &state.partitions).await;
+        let finished = match worked {
+            Ok(()) => shared.complete().await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &finished {
+            shared.record_failure(error).await;
+        }
+        let totals = shared.totals();
+        let report = Report {
+            run: Some(shared.run.clone()),
+            title: shared.job.spec.title.clone(),
+            resumed,
+            counts: totals,
+            elapsed: begun.elapsed(),
+        };
+        // All workers have ended, so this is the last handle.
+        let shared = Arc::try_unwrap(shared).ok();
+        match (finished, shared) {
+            (Ok(()), Some(shared)) => Ok((report, shared)),
+            (Err(error), shared) => Err((error, shared)),
+            (Ok(()), None) => Err((
+                EngineError::Counts("a worker outlived its run".to_owned()),
+                None,
+            )),
+        }
+    }
+
+    /// Finds the unfinished run of this job, or starts a new one.
+    async fn begin(
+        &self,
+        ledger: &Ledger,
+        lease: &LeaseGuard,
+        job: &Job,
+    ) -> Result<(RunState, bool), EngineError> {
+        let tool = env!("CARGO_PKG_VERSION").to_owned();
+        let state = ledger.state();
+        if let Some(pending) = state.pending(&job.spec.subject) {
+            if pending.job.parameters == job.spec.parameters {
+                let run = pending.run.clone();
+                let entry = Entry::RunResumed {
+                    run: run.clone(),
+                    tool,
+                };
+                ledger.append(lease.fence(), vec![entry], &[]).await?;
+                let state = ledger.state().runs[&run].clone();
+                return Ok((state, true));
+            }
+            if !job.options.abandon {
+                return Err(EngineError::Pending(Box::new(pending.clone())));
+            }
+            let entry = Entry::RunAborted {
+                run: pending.run.clone(),
+                code: Code::RunChanged,
+                message: "given up for another job on the same collection".to_owned(),
+            };
+            ledger.append(lease.fence(), vec![entry], &[]).await?;
+        }
+        let partitions = retry_store(job.options.patience, || async {
+            // Several partitions a worker even out ranges that turn out slow.
+            job.pages
+                .partitions(job.parallel.saturating_mul(4).max(1))
+                .await
+        })
+        .await?;
+        let now = self.clock.now();
+        let run = run_id(now, &job.spec, ledger.state().seq);
+        let entry = Entry::RunStarted {
+            run: run.clone(),
+            job: job.spec.clone(),
+            now: now.to_string(),
+            partitions,
+            tool,
+        };
+        ledger.append(lease.fence(), vec![entry], &[]).await?;
+        Ok((ledger.state().runs[&run].clone(), false))
+    }
+}
+
+/// `20261122-190455-7f3a`: sorts by time, and differs between runs of the same second.
+fn run_id(now: Timestamp, spec: &JobSpec, seq: u64) -> RunId {
+    let text = now.to_string();
+    let digits: String = text.chars().take(19).filter(char::is_ascii_digit).collect();
+    let salt = blake3::hash(format!("{text}{}{seq}{}", spec.title, std::process::id()).as_bytes());
+    let (day, time) = digits.split_at(digits.len().min(8));
+    format!("{day}-{time}-{}", &salt.to_hex()[..4])
+}
+
+/// Calls again, with growing jittered pauses, while the store says that the same call may succeed later.
+pub(crate) async fn retry_store<T, F>(
+    patience: Duration,
+    mut call: impl FnMut() -> F,
+) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    let deadline = Instant::now() + patience;
+    let mut pauses = pauses();
+    loop {
+        match call().await {
+            Err(e) if e.kind == StoreErrorKind::Transient && Instant::now() < deadline => {
+                tokio::time::sleep(pauses.next().unwrap_or(Duration::from_secs(5))).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+fn pauses() -> impl Iterator<Item = Duration> {
+    backon::ExponentialBuilder::default()
+        .with_jitter()
+        .with_min_delay(Duration::from_millis(50))
+        .with_max_delay(Duration::from_secs(5))
+        .without_max_times()
+        .build()
+}
+
+async fn work_partitions(
+    shared: &Arc<Shared>,
+    parts: &[PartitionState],
+) -> Result<(), EngineError> {
+    let queue: VecDeque<(u32, PartitionState)> = (0..)
+        .zip(parts.iter().cloned())
+        .filter(|(_, p)| !p.done)
+        .collect();
+    let queue = Arc::new(Mutex::new(queue));
+    let mut workers = JoinSet::new();
+    for _ in 0..shared.job.parallel.max(1) {
+        let (shared, queue) = (Arc::clone(shared), Arc::clone(&queue));
+        workers.spawn(async move {
+            let mut size = ChunkSize::new(shared.job.options.batch, shared.job.most);
+            loop {
+                let next = queue.lock().ok().and_then(|mut q| q.pop_front());
+                let Some((index, part)) = next else {
+                    return Ok(());
+                };
+                shared.work_partition(index, part, &mut size).await?;
+            }
+        });
+    }
+    let mut first_error = None;
+    while let Some(ended) = workers.join_next().await {
+        let result = ended.unwrap_or_else(|panic| {
+            Err(EngineError::Counts(format!(
+                "a worker ended abnormally ({panic})"
+            )))
+        });
+        if let Err(error) = result {
+            shared.cancelled.store(true, Ordering::SeqCst);
+            // An interruption that follows from another worker's error is not the cause.
+            if first_error.is_none() || matches!(first_error, Some(EngineError::Interrupted)) {
+                first_error = Some(error);
+            }
+        }
+    }
+    first_error.map_or(Ok(()), Err)
+}
+
+impl Shared {
+    fn totals(&self) -> Counts {
+        self.totals.lock().map(|t| *t).unwrap_or_default()
+    }
+
+    async fn work_partition(
+        &self,
+        index: u32,
+        part: PartitionState,
+        size: &mut ChunkSize,
+    ) -> Result<(), EngineError> {
+        let mut through = part.through;
+        // What lies right behind the checkpoint may have been written by the attempt that was killed.
+        let mut again = self.resumed;
+        loop {
+            self.may_go_on()?;
+            if let Some(throttle) = &self.throttle {
+                tokio::time::sleep(throttle.pause()).await;
+            }
+            let begun = Instant::now();
+            let range = part.range.resumed_after(through.as_ref());
+            let (handled, last) = self.chunk(&range, size.get(), again).await?;
+            again = false;
+            let seen = usize::try_from(handled.counts.enumerated).unwrap_or(usize::MAX);
+            let done = last.is_none();
+            through = last.or(through);
+            self.checkpoint(index, through.clone(), done, handled, begun.elapsed())
+                .await?;
+            if done {
+                return Ok(());
+            }
+            size.learn(seen, begun.elapsed());
+        }
+    }
+
+    fn may_go_on(&self) -> Result<(), EngineError> {
+        if self.stop.load(Ordering::SeqCst) || self.cancelled.load(Ordering::SeqCst) {
+            return Err(EngineError::Interrupted);
+        }
+        self.lease.check()?;
+        Ok(())
+    }
+
+    /// Reads and handles the next page, over and over while the store is away or an outcome is unknown:
+    /// the documents are then read anew, so nothing is retried blindly. `None` is the range's end.
+    async fn chunk(
+        &self,
+        range: &KeyRange,
+        limit: u32,
+        mut again: bool,
+    ) -> Result<(Handled, Option<Key>), EngineError> {
+        let deadline = Instant::now() + self.job.options.patience;
+        let mut pauses = pauses();
+        loop {
+            match self.try_chunk(range, limit, again).await {
+                Err(EngineError::Store(e))
+                    if e.kind != StoreErrorKind::Terminal && Instant::now() < deadline =>
+                {
+                    again = true;
+                    self.events.send(&Event::Notice {
+                        run: self.run.clone(),
+                        message: format!("{e}; trying again"),
+                    });
+                    tokio::time::sleep(pauses.next().unwrap_or(Duration::from_secs(5))).await;
+                    self.may_go_on()?;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    async fn try_chunk(
+        &self,
+        range: &KeyRange,
+        limit: u32,
+        again: bool,
+    ) -> Result<(Handled, Option<Key>), EngineError> {
+        let page = self.job.pages.next(range, limit).await?;
+        let Some(last) = page.last.clone() else {
+            if page.rejects.is_empty() {
+                return Ok((Handled::default(), None));
+            }
+            return Err(EngineError::Counts(
+                "a page has rows but no place to go on from".to_owned(),
+            ));
+        };
+        let cx = ChunkContext {
+            run: self.run.clone(),
+            fence: self.lease.fence(),
+            now: self.now,
+            again,
+        };
+        let handled = self.job.work.handle(page, &cx).await?;
+        let through = handled.through.clone().unwrap_or(last);
+        Ok((handled, Some(through)))
+    }
+
+    async fn checkpoint(
+        &self,
+        partition: u32,
+        through: Option<Key>,
+        last: bool,
+        handled: Handled,
+        elapsed: Duration,
+    ) -> Result<(), EngineError> {
+        let Handled {
+            counts,
+            failures,
+            settled,
+            ..
+        } = handled;
+        if !counts.balanced() {
+            return Err(EngineError::Counts(format!("in one chunk: {counts:?}")));
+        }
+        if self.waiting && !settled.is_empty() {
+            let released = self
+                .ledger
+                .journal()
+                .release(self.lease.fence(), &self.job.spec.subject, &settled)
+                .await?;
+            tracing::debug!(released, "documents left quarantine");
+        }
+        let at = self.ledger.now().to_string();
+        let items: Vec<QuarantineItem> = failures
+            .iter()
+            .map(|f| QuarantineItem {
+                subject: self.job.spec.subject.clone(),
+                run: self.run.clone(),
+                label: f.label.clone(),
+                key: f.key.clone(),
+                version: f.version,
+                error: f.error.clone(),
+                at: at.clone(),
+                attempts: 1,
+            })
+            .collect();
+        let entry = Entry::ChunkDone {
+            run: self.run.clone(),
+            partition,
+            through,
+            counts,
+            last,
+        };
+        self.ledger
+            .append(self.lease.fence(), vec![entry], &items)
+            .await?;
+        for failure in &failures {
+            self.events.send(&failure.event(&self.run));
+        }
+        let totals = self.totals.lock().map(|mut totals| {
+            totals.add(&counts);
+            *totals
+        });
+        let totals = totals.unwrap_or_default();
+        if counts.enumerated > 0 {
+            self.events.send(&Event::BatchComplete {
+                run: self.run.clone(),
+                partition,
+                counts,
+                totals,
+                elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+            });
+        }
+        self.job.options.max_failed.check(&totals, false)
+    }
+
+    async fn complete(&self) -> Result<(), EngineError> {
+        let counts = self.totals();
+        self.job.options.max_failed.check(&counts, true)?;
+        if !counts.balanced() {
+            return Err(EngineError::Counts(format!("{counts:?}")));
+        }
+        let entry = Entry::RunCompleted {
+            run: self.run.clone(),
+            counts,
+        };
+        self.ledger
+            .append(self.lease.fence(), vec![entry], &[])
+            .await?;
+        self.events.send(&Event::Complete {
+            run: self.run.clone(),
+            totals: counts,
+            elapsed_ms: u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+            dry_run: false,
+        });
+        Ok(())
+    }
+
+    /// Leaves word of why the run stopped. A process that is killed leaves none; the lease tells then.
+    async fn record_failure(&self, error: &EngineError) {
+        let (run, code, message) = (self.run.clone(), error.code(), error.to_string());
+        let entry = if error.resumable() {
+            Entry::RunInterrupted {
+                run,
+                code,
+                message: message.clone(),
+            }
+        } else {
+            Entry::RunAborted {
+                run,
+                code,
+                message: message.clone(),
+            }
+        };
+        if let Err(unwritten) = self
+            .ledger
+            .append(self.lease.fence(), vec![entry], &[])
+            .await
+        {
+            tracing::warn!(%unwritten, "the ledger could not be told why the run stopped");
+        }
+        self.events.send(&Event::Error {
+            run: self.run.clone(),
+            code,
+            message,
+            resumable: error.resumable(),
+            totals: self.totals(),
+        });
+    }
+}
+
+impl Failure {
+    pub(crate) fn event(&self, run: &str) -> Event {
+        Event::DocumentError {
+            run: run.to_owned(),
+            key: self.label.clone(),
+            code: self.error.code,
+            message: self.error.message.clone(),
+            path: self.error.path.clone(),
+            stage: self.error.stage.clone(),
+        }
+    }
+}
+
+/// How many partitions to work on at once, and how large a chunk may be.
+pub(crate) fn width(options: &JobOptions, stores: &[&dyn Store]) -> (u32, u32) {
+    let parallel = stores
+        .iter()
+        .map(|s| s.limits().parallel)
+        .min()
+        .unwrap_or(1);
+    let most = stores
+        .iter()
+        .map(|s| s.limits().batch_writes)
+        .min()
+        .unwrap_or(1);
+    (options.parallel.unwrap_or(parallel).max(1), most.max(1))
+}
+
+/// Cuts what is to be written into batches that the store takes.
+pub(crate) fn batches<T>(
+    items: Vec<T>,
+    store: &dyn Store,
+    size: impl Fn(&T) -> (u32, usize),
+) -> Vec<Vec<T>> {
+    let limits = store.limits();
+    let mut batches: Vec<Vec<T>> = Vec::new();
+    let (mut writes, mut bytes) = (0, 0);
+    for item in items {
+        let (w, b) = size(&item);
+        let full = writes + w > limits.batch_writes || bytes + b > limits.batch_bytes;
+        match batches.last_mut() {
+            Some(batch) if !full => {
+                batch.push(item);
+                writes += w;
+                bytes += b;
+            }
+            _ => {
+                batches.push(vec![item]);
+                (writes, bytes) = (w, b);
+            }
+        }
+    }
+    batches
+}

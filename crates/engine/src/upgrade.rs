@@ -1,0 +1,596 @@
+//! Upgrades a collection in place: every document to one schema version, up or down.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::json;
+use whimbrel_model::ledger::{Counts, JobKind, JobSpec};
+use whimbrel_model::{
+    Body, Code, DocContext, DocError, Document, Draft, Event, Fingerprint, Guard, Key, Page,
+    Schema, Timestamp, Write, WriteOutcome,
+};
+
+use crate::engine::Engine;
+use crate::error::EngineError;
+use crate::job::{
+    ChosenKeys, ChunkContext, Failure, Handled, Job, Pages, WholeCollection, Work, batches, width,
+};
+use crate::ledger::{Ledger, PreimageEntry};
+use crate::options::{JobOptions, Place, Report};
+use crate::preimage::Preimages;
+
+/// How often a document that changes under the upgrade is read and decided anew.
+const ROUNDS: u32 = 8;
+
+/// Bring the documents of a collection to one schema version, in place.
+#[derive(Clone, Debug)]
+pub struct UpgradeJob {
+    pub place: Place,
+    pub schema: Schema,
+    pub to: u32,
+    /// Only this document.
+    pub key: Option<Key>,
+    pub options: JobOptions,
+}
+
+/// What an upgrade would do to one document.
+#[derive(Clone, Debug)]
+pub struct UpgradePreview {
+    pub key: Key,
+    pub from: u32,
+    pub before: Body,
+    pub after: Body,
+}
+
+impl Engine {
+    /// Upgrades (or downgrades) and returns when every document has its fate.
+    ///
+    /// A document that the app changes meanwhile is read again, never overwritten. A downgrade restores
+    /// the very bytes where nobody wrote since, and otherwise applies `down` to what the app wrote.
+    ///
+    /// # Errors
+    /// The run stopped before its end; [`EngineError::resumable`] says whether calling again goes on.
+    pub async fn upgrade(&self, job: UpgradeJob) -> Result<Report, EngineError> {
+        let prepared = self.prepare_upgrade(&job).await?;
+        self.drive(prepared).await
+    }
+
+    async fn prepare_upgrade(&self, job: &UpgradeJob) -> Result<Job, EngineError> {
+        job.check()?;
+        let (_, expected) = job.place.must_exist().await?;
+        let (parallel, most) = width(&job.options, &[job.place.store.as_ref()]);
+        let (pages, expected): (Arc<dyn Pages>, _) = match &job.key {
+            Some(key) => {
+                // One document that was asked for by name fails in the open, not in quarantine.
+                let preview = self.preview_one(job, key).await?;
+                drop(preview);
+                (
+                    Arc::new(ChosenKeys {
+                        place: job.place.clone(),
+                        keys: vec![key.clone()],
+                    }),
+                    Some(1),
+                )
+            }
+            None => (Arc::new(WholeCollection(job.place.clone())), expected),
+        };
+        let ledger = self.ledger.clone();
+        Ok(Job {
+            spec: job.spec(),
+            pages,
+            work: Arc::new(UpgradeWork::new(job, ledger)),
+            watched: job.place.clone(),
+            expected,
+            parallel,
+            most,
+            options: job.options.clone(),
+        })
+    }
+
+    /// What [`Engine::upgrade`] would do, without writing anything anywhere. `sample` receives the first
+    /// `samples` documents that would change; every document that would fail comes as an
+    /// [`Event::DocumentError`].
+    ///
+    /// # Errors
+    /// The store or the ledger cannot be read, or the job is not possible.
+    pub async fn preview_upgrade(
+        &self,
+        job: &UpgradeJob,
+        samples: usize,
+    ) -> Result<(Report, Vec<UpgradePreview>), EngineError> {
+        job.check()?;
+        let begun = std::time::Instant::now();
+        let (_, expected) = job.place.must_exist().await?;
+        let title = job.spec().title;
+        let run = "dry-run".to_owned();
+        self.send(&Event::Start {
+            run: run.clone(),
+            title: title.clone(),
+            resumed: false,
+            done: Counts::default(),
+            expected: job.key.as_ref().map_or(expected, |_| Some(1)),
+            partitions: 1,
+            dry_run: true,
+        });
+        let pages: Arc<dyn Pages> = match &job.key {
+            Some(key) => Arc::new(ChosenKeys {
+                place: job.place.clone(),
+                keys: vec![key.clone()],
+            }),
+            None => Arc::new(WholeCollection(job.place.clone())),
+        };
+        let work = UpgradeWork::new(job, self.ledger.clone());
+        let cx = ChunkContext {
+            run: run.clone(),
+            fence: 0,
+            now: self.clock.now(),
+            again: false,
+        };
+        let mut totals = Counts::default();
+        let mut previews = Vec::new();
+        let ranges = pages.partitions(1).await?;
+        for range in ranges {
+            let mut after = None;
+            loop {
+                let page = pages
+                    .next(&range.resumed_after(after.as_ref()), 2000)
+                    .await?;
+                let Some(last) = page.last.clone() else { break };
+                after = Some(last);
+                let (counts, failures, moves) = work.look(page, &cx).await?;
+                totals.add(&counts);
+                for failure in &failures {
+                    self.send(&failure.event(&run));
+                }
+                for planned in moves {
+                    if previews.len() < samples {
+                        previews.push(UpgradePreview {
+                            key: planned.doc.key,
+                            from: planned.from,
+                            before: planned.doc.body,
+                            after: Body::Json(planned.after),
+                        });
+                    }
+                }
+                self.send(&Event::BatchComplete {
+                    run: run.clone(),
+                    partition: 0,
+                    counts,
+                    totals,
+                    elapsed_ms: 0,
+                });
+                if self.stop.load(std::sync::atomic::Ordering::SeqCst) {
+                    return Err(EngineError::Interrupted);
+                }
+            }
+        }
+        self.send(&Event::Complete {
+            run,
+            totals,
+            elapsed_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+            dry_run: true,
+        });
+        let report = Report {
+            run: None,
+            title,
+            resumed: false,
+            counts: totals,
+            elapsed: begun.elapsed(),
+        };
+        Ok((report, previews))
+    }
+
+    async fn preview_one(
+        &self,
+        job: &UpgradeJob,
+        key: &Key,
+    ) -> Result<Option<UpgradePreview>, EngineError> {
+        let found = job
+            .place
+            .store
+            .get(&job.place.collection, std::slice::from_ref(key))
+            .await?;
+        let Some(doc) = found.into_iter().flatten().next() else {
+            return Err(EngineError::NoDocument {
+                key: key.to_string(),
+                place: job.place.to_string(),
+            });
+        };
+        let work = UpgradeWork::new(job, self.ledger.clone());
+        let cx = ChunkContext {
+            run: String::new(),
+            fence: 0,
+            now: self.clock.now(),
+            again: false,
+        };
+        let page = Page {
+            last: Some(key.clone()),
+            documents: vec![doc],
+            rejects: Vec::new(),
+        };
+        let (_, mut failures, mut moves) = work.look(page, &cx).await?;
+        if let Some(failure) = failures.pop() {
+            return Err(EngineError::Document {
+                key: failure.label,
+                error: Box::new(failure.error),
+            });
+        }
+        Ok(moves.pop().map(|planned| UpgradePreview {
+            key: planned.doc.key,
+            from: planned.from,
+            before: planned.doc.body,
+            after: Body::Json(planned.after),
+        }))
+    }
+}
+
+impl UpgradeJob {
+    fn check(&self) -> Result<(), EngineError> {
+        self.schema.version(self.to)?;
+        Ok(())
+    }
+
+    pub(crate) fn spec(&self) -> JobSpec {
+        let versions: Vec<_> = self
+            .schema
+            .versions()
+            .iter()
+            .map(|v| json!({ "number": v.number, "checksum": v.code.checksum() }))
+            .collect();
+        let only = self
+            .key
+            .as_ref()
+            .map(|k| format!(" key {k}"))
+            .unwrap_or_default();
+        JobSpec {
+            kind: JobKind::Upgrade,
+            title: format!("upgrade {}{only} to v{}", self.place, self.to),
+            subject: upgrade_subject(&self.place),
+            parameters: json!({
+                "place": self.place.to_string(),
+                "store": self.place.store.name(),
+                "to": self.to,
+                "key": self.key,
+                "version_field": self.schema.version_field(),
+                "versions": versions,
+            }),
+        }
+    }
+}
+
+/// The subject under which upgrades of a collection run and their failing documents wait.
+pub(crate) fn upgrade_subject(place: &Place) -> String {
+    format!("upgrade {place}")
+}
+
+pub(crate) struct UpgradeWork {
+    place: Place,
+    schema: Arc<Schema>,
+    to: u32,
+    ledger: Option<Arc<Ledger>>,
+    /// Whether earlier runs changed this collection: only then can there be pre-images to look for.
+    history: bool,
+}
+
+/// A document that is to be written.
+pub(crate) struct Planned {
+    doc: Document,
+    from: u32,
+    after: bytes::Bytes,
+    print: Fingerprint,
+}
+
+enum Fate {
+    Move(Planned),
+    Unchanged(String),
+    Written(String),
+    Newer,
+    Fail(Failure),
+}
+
+impl UpgradeWork {
+    pub(crate) fn new(job: &UpgradeJob, ledger: Option<Arc<Ledger>>) -> Self {
+        let subject = upgrade_subject(&job.place);
+        let history = ledger
+            .as_ref()
+            .is_some_and(|l| l.state().runs.values().any(|r| r.job.subject == subject));
+        Self {
+            place: job.place.clone(),
+            schema: Arc::new(job.schema.clone()),
+            to: job.to,
+            ledger,
+            history,
+        }
+    }
+
+    async fn preimages(&self, docs: &[Document], again: bool) -> Result<Preimages, EngineError> {
+        match &self.ledger {
+            Some(ledger) if self.history || again => {
+                let keys = docs.iter().map(|d| d.key.clone()).collect();
+                Preimages::load(ledger, &self.place.to_string(), keys).await
+            }
+            _ => Ok(Preimages::default()),
+        }
+    }
+
+    async fn decide(
+        &self,
+        docs: Vec<Document>,
+        cx: &ChunkContext,
+    ) -> Result<Vec<Fate>, EngineError> {
+        let images = self.preimages(&docs, cx.again).await?;
+        let (schema, to, now) = (Arc::clone(&self.schema), self.to, cx.now);
+        let run = cx.again.then(|| cx.run.clone());
+        tokio::task::spawn_blocking(move || {
+            docs.into_iter()
+                .map(|doc| decide_one(doc, &schema, to, now, &images, run.as_deref()))
+                .collect()
+        })
+        .await
+        .map_err(|e| EngineError::Counts(format!("a transform ended abnormally ({e})")))
+    }
+
+    /// Decides a page without writing: counts, failures, and what would be written (counted as written).
+    async fn look(
+        &self,
+        page: Page,
+        cx: &ChunkContext,
+    ) -> Result<(Counts, Vec<Failure>, Vec<Planned>), EngineError> {
+        let mut tally = Tally::from_page(&page);
+        let fates = self.decide(page.documents, cx).await?;
+        let moves = tally.sort(fates);
+        tally.counts.written += moves.len() as u64;
+        let Handled {
+            counts, failures, ..
+        } = tally.handled();
+        Ok((counts, failures, moves))
+    }
+
+    async fn write(
+        &self,
+        moves: Vec<Planned>,
+        cx: &ChunkContext,
+        tally: &mut Tally,
+    ) -> Result<Vec<Key>, EngineError> {
+        let ledger = self.ledger.as_ref().ok_or_else(no_ledger)?;
+        let entries = moves
+            .iter()
+            .map(|m| {
+                Ok(PreimageEntry {
+                    key: m.doc.key.clone(),
+                    before: m.doc.body.clone().into_json(),
+                    from: m.from,
+                    to: self.to,
+                    after: m.print,
+                })
+            })
+            .collect::<Result<Vec<_>, EngineError>>()?;
+        ledger
+            .put_preimages(cx.fence, &cx.run, &self.place.to_string(), entries)
+            .await?;
+        let mut lost = Vec::new();
+        for batch in batches(moves, self.place.store.as_ref(), |m| {
+            (1, m.after.len() + m.doc.key.size())
+        }) {
+            let writes: Vec<Write> = batch.iter().map(|m| self.write_of(m)).collect();
+            let outcomes = self.place.store.write(&writes).await?;
+            for (planned, outcome) in batch.into_iter().zip(outcomes) {
+                let key = planned.doc.key;
+                match outcome {
+                    WriteOutcome::Applied => tally.written(&key),
+                    WriteOutcome::Lost => lost.push(key),
+                    WriteOutcome::Refused(refusal) => tally.failed(Failure::of(
+                        &key,
+                        Some(planned.from),
+                        DocError::new(Code::DocRefused, refusal.message).in_stage("write"),
+                    )),
+                }
+            }
+        }
+        Ok(lost)
+    }
+
+    fn write_of(&self, planned: &Planned) -> Write {
+        Write {
+            collection: self.place.collection.clone(),
+            key: planned.doc.key.clone(),
+            to: Some(Body::Json(planned.after.clone())),
+            guard: Guard::Unchanged(planned.doc.revision.clone()),
+        }
+    }
+}
+
+fn no_ledger() -> EngineError {
+    EngineError::Job {
+        code: Code::LedgerFailed,
+        message: "no ledger is open, so nothing can be written".to_owned(),
+    }
+}
+
+#[async_trait]
+impl Work for UpgradeWork {
+    async fn handle(&self, page: Page, cx: &ChunkContext) -> Result<Handled, EngineError> {
+        let mut tally = Tally::from_page(&page);
+        let mut docs = page.documents;
+        for round in 0.. {
+            let fates = self.decide(docs, cx).await?;
+            let moves = tally.sort(fates);
+            if moves.is_empty() {
+                break;
+            }
+            let lost = self.write(moves, cx, &mut tally).await?;
+            if lost.is_empty() {
+                break;
+            }
+            tally.counts.conflicts += lost.len() as u64;
+            if round == ROUNDS {
+                for key in &lost {
+                    let error = DocError::new(
+                        Code::DocContended,
+                        format!(
+                            "the document changed under each of {ROUNDS} attempts; the app's writes were kept"
+                        ),
+                    );
+                    tally.failed(Failure::of(key, None, error));
+                }
+                break;
+            }
+            let found = self.place.store.get(&self.place.collection, &lost).await?;
+            tally.counts.deleted += found.iter().filter(|d| d.is_none()).count() as u64;
+            docs = found.into_iter().flatten().collect();
+        }
+        Ok(tally.handled())
+    }
+}
+
+/// Gathers what became of a page's documents.
+#[derive(Default)]
+struct Tally {
+    counts: Counts,
+    failures: Vec<Failure>,
+    settled: Vec<String>,
+}
+
+impl Tally {
+    fn from_page(page: &Page) -> Self {
+        let mut tally = Self::default();
+        tally.counts.enumerated = (page.documents.len() + page.rejects.len()) as u64;
+        for reject in &page.rejects {
+            tally.failed(reject_failure(reject));
+        }
+        tally
+    }
+
+    fn written(&mut self, key: &Key) {
+        self.counts.written += 1;
+        self.settled.push(key.to_string());
+    }
+
+    fn failed(&mut self, failure: Failure) {
+        self.counts.quarantined += 1;
+        self.failures.push(failure);
+    }
+
+    /// Counts what is decided and returns what is to be written.
+    fn sort(&mut self, fates: Vec<Fate>) -> Vec<Planned> {
+        let mut moves = Vec::with_capacity(fates.len());
+        for fate in fates {
+            match fate {
+                Fate::Move(planned) => moves.push(planned),
+                Fate::Unchanged(label) => {
+                    self.counts.unchanged += 1;
+                    self.settled.push(label);
+                }
+                Fate::Written(label) => {
+                    self.counts.written += 1;
+                    self.settled.push(label);
+                }
+                Fate::Newer => self.counts.newer += 1,
+                Fate::Fail(failure) => self.failed(failure),
+            }
+        }
+        moves
+    }
+
+    fn handled(self) -> Handled {
+        Handled {
+            counts: self.counts,
+            failures: self.failures,
+            settled: self.settled,
+            through: None,
+        }
+    }
+}
+
+pub(crate) fn reject_failure(reject: &whimbrel_model::Reject) -> Failure {
+    Failure {
+        label: reject.label.clone(),
+        key: reject.key.clone(),
+        version: None,
+        error: DocError::new(Code::DocUnreadable, reject.reason.clone()),
+    }
+}
+
+fn decide_one(
+    doc: Document,
+    schema: &Schema,
+    to: u32,
+    now: Timestamp,
+    images: &Preimages,
+    again_in: Option<&str>,
+) -> Fate {
+    match try_decide(&doc, schema, to, now, images, again_in) {
+        Ok(Verdict::Stay { ours: true }) => Fate::Written(doc.key.to_string()),
+        Ok(Verdict::Stay { ours: false }) => Fate::Unchanged(doc.key.to_string()),
+        Ok(Verdict::Newer) => Fate::Newer,
+        Ok(Verdict::Go { from, after, print }) => Fate::Move(Planned {
+            doc,
+            from,
+            after,
+            print,
+        }),
+        Err((version, error)) => Fate::Fail(Failure::of(&doc.key, version, error)),
+    }
+}
+
+enum Verdict {
+    Stay {
+        ours: bool,
+    },
+    Newer,
+    Go {
+        from: u32,
+        after: bytes::Bytes,
+        print: Fingerprint,
+    },
+}
+
+fn try_decide(
+    doc: &Document,
+    schema: &Schema,
+    to: u32,
+    now: Timestamp,
+    images: &Preimages,
+    again_in: Option<&str>,
+) -> Result<Verdict, (Option<u32>, DocError)> {
+    let unversioned = |e: DocError| (None, e);
+    let mut draft =
+        Draft::from_body(doc.body.clone()).map_err(|e| unversioned(DocError::from(e)))?;
+    let from = schema.version_of(&mut draft).map_err(unversioned)?;
+    if from > schema.newest() {
+        return Ok(Verdict::Newer);
+    }
+    let versioned = |e: DocError| (Some(from), e);
+    let print = |body: &Body| body.fingerprint().map_err(|e| versioned(DocError::from(e)));
+    if from == to {
+        let ours = match again_in {
+            Some(run) => images.written_by(run, &doc.key, print(&doc.body)?),
+            None => false,
+        };
+        return Ok(Verdict::Stay { ours });
+    }
+    if images.has(&doc.key)
+        && let Some(exact) = images.exact(&doc.key, print(&doc.body)?, from, to)
+    {
+        let after = exact.into_json();
+        let print = print(&Body::Json(after.clone()))?;
+        return Ok(Verdict::Go { from, after, print });
+    }
+    let cx = DocContext::new(&doc.key, now);
+    let complements = if to < from {
+        images.complements(&doc.key, schema, &cx)
+    } else {
+        Default::default()
+    };
+    let moved = schema
+        .migrate(
+            draft,
+            to,
+            &|version| complements.get(&version).cloned(),
+            &cx,
+        )
+        .map_err(versioned)?;
+    let after = moved.doc.into_body().into_json();
+    let print = print(&Body::Json(after.clone()))?;
+    Ok(Verdict::Go { from, after, print })
+}
