@@ -71,15 +71,15 @@ pub struct Grouping {
 }
 
 /// A field's place: names from the top of the document down, written `profile.address.city`. A name that
-/// holds a dot or a backslash has a backslash before it. Arrays are not entered.
+/// holds a dot or a backslash has a backslash before it (before `[` one is allowed). Arrays are not entered.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FieldPath {
     names: Vec<String>,
 }
 
 impl FieldPath {
-    /// `None` when `text` is no path: an empty name, or a backslash before anything else than a dot or a
-    /// backslash.
+    /// `None` when `text` is no path: an empty name, or a backslash before anything else than a dot, a
+    /// backslash or `[`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut names = vec![String::new()];
@@ -88,7 +88,7 @@ impl FieldPath {
             match c {
                 '.' => names.push(String::new()),
                 '\\' => match chars.next() {
-                    Some(c @ ('.' | '\\')) => names.last_mut()?.push(c),
+                    Some(c @ ('.' | '\\' | '[')) => names.last_mut()?.push(c),
                     _ => return None,
                 },
                 c => names.last_mut()?.push(c),
