@@ -3,18 +3,28 @@
 //! A driver's own types never leave its module, and a store knows nothing of migrations.
 
 pub mod config;
-pub mod journal;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
+mod url;
 
 pub use config::{CollectionConfig, LayoutChoice, OpenOptions};
 use std::sync::Arc;
+use url::StoreUrl;
 use whimbrel_model::{Journal, JournalError, Store, StoreError};
 
 /// Opens a store by its URL: `sqlite:app.db`, `postgres://user@host/db`, `jsonl:dir/`, `memory:`.
 ///
 /// # Errors
 /// The URL is not valid, its driver is not built in, or the database cannot be reached.
-pub async fn open(_url: &str, _options: &OpenOptions) -> Result<Arc<dyn Store>, StoreError> {
-    todo!()
+pub async fn open(url: &str, options: &OpenOptions) -> Result<Arc<dyn Store>, StoreError> {
+    match StoreUrl::parse(url)? {
+        #[cfg(feature = "sqlite")]
+        StoreUrl::Sqlite(path) => sqlite::open(path.as_deref(), options).await,
+        _ => Err(url::invalid(
+            url,
+            "the program was built without this kind of store",
+        )),
+    }
 }
 
 /// Opens (or creates) a ledger by its URL: `sqlite:path` or `postgres://…`.

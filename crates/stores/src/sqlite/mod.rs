@@ -1,0 +1,418 @@
+//! Documents in an SQLite file, which the app may be using meanwhile.
+//!
+//! A collection is a table: key columns and one JSON column, or columns that are the fields. Names are
+//! quoted and values bound. Generated columns are not fields: they follow from the others. A `NULL` and a
+//! missing field are the same in a column.
+
+mod error;
+mod field;
+mod key;
+mod partitions;
+mod pool;
+mod row;
+mod scan;
+mod sql;
+mod table;
+mod write;
+
+use crate::{CollectionConfig, LayoutChoice, OpenOptions};
+use async_trait::async_trait;
+use error::{store_error, terminal};
+use pool::{Place, Pool};
+use rusqlite::Connection;
+use sql::quote;
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use table::Table;
+use whimbrel_model::store::Description;
+use whimbrel_model::{
+    Code, Document, Key, KeyKind, KeyRange, Limits, Page, Store, StoreError, Write, WriteOutcome,
+};
+
+/// Opens the file, or a database in memory (`None`). A file that does not exist is made by the first
+/// [`Store::ensure`], so that a mistyped path stays an error.
+///
+/// # Errors
+/// The file cannot be used as a database.
+pub async fn open(path: Option<&str>, options: &OpenOptions) -> Result<Arc<dyn Store>, StoreError> {
+    let name = format!("sqlite:{}", path.unwrap_or(":memory:"));
+    let place = Place {
+        name: name.clone(),
+        path: path.map(PathBuf::from),
+        read_only: options.read_only,
+    };
+    let parallel = std::thread::available_parallelism().map_or(2, |n| n.get().clamp(1, 8));
+    let missing = place.path.as_deref().is_some_and(|p| !p.exists());
+    if missing {
+        let directory = place.path.as_deref().and_then(Path::parent);
+        let no_directory = directory.is_some_and(|d| !d.as_os_str().is_empty() && !d.is_dir());
+        if options.read_only || no_directory {
+            return Err(terminal(
+                &name,
+                Code::StoreMissing,
+                "there is no such file or directory",
+            ));
+        }
+    }
+    let store = SqliteStore {
+        pool: Pool::new(place, parallel + 1),
+        shared: Arc::new(Shared {
+            name,
+            options: options.clone(),
+            tables: Mutex::default(),
+            key_order: AtomicBool::new(true),
+        }),
+        parallel: u32::try_from(parallel).unwrap_or(1),
+    };
+    if !missing {
+        let shared = store.shared.clone();
+        store
+            .pool
+            .read(move |connection| shared.look(connection))
+            .await?;
+    }
+    Ok(Arc::new(store))
+}
+
+#[derive(Debug)]
+struct SqliteStore {
+    pool: Pool,
+    shared: Arc<Shared>,
+    parallel: u32,
+}
+
+/// What the work on every connection shares.
+#[derive(Debug)]
+struct Shared {
+    name: String,
+    options: OpenOptions,
+    /// By the collection; good while the database's schema has the same version.
+    tables: Mutex<HashMap<String, (i64, Arc<Table>)>>,
+    key_order: AtomicBool,
+}
+
+fn schema_version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection
+        .prepare_cached("PRAGMA schema_version")?
+        .query_row([], |r| r.get(0))
+}
+
+impl Shared {
+    fn config(&self, collection: &str) -> CollectionConfig {
+        let configured = self.options.collections.get(collection);
+        configured.cloned().unwrap_or_default()
+    }
+
+    fn version(&self, connection: &Connection) -> Result<i64, StoreError> {
+        schema_version(connection).map_err(|e| store_error(&self.name, "read the database", e))
+    }
+
+    /// Finds out at once whether the file is a database, and in which order its keys stand.
+    fn look(&self, connection: &Connection) -> Result<(), StoreError> {
+        self.version(connection)?;
+        for collection in self.collections(connection)? {
+            match self.find(connection, &collection) {
+                // A table that can be no collection is an error only for who asks for it.
+                Ok(_) => {}
+                Err(error) if error.code == Code::StoreShape => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn find(
+        &self,
+        connection: &Connection,
+        collection: &str,
+    ) -> Result<Option<Arc<Table>>, StoreError> {
+        let version = self.version(connection)?;
+        let cached = {
+            let tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+            tables.get(collection).cloned()
+        };
+        if let Some((seen, table)) = cached
+            && seen == version
+        {
+            return Ok(Some(table));
+        }
+        let config = self.config(collection);
+        let Some(table) = table::inspect(connection, &self.name, collection, &config)? else {
+            return Ok(None);
+        };
+        if !table.key_order() {
+            self.key_order.store(false, Ordering::Relaxed);
+        }
+        let table = Arc::new(table);
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        tables.insert(collection.to_owned(), (version, table.clone()));
+        Ok(Some(table))
+    }
+
+    fn table(&self, connection: &Connection, collection: &str) -> Result<Arc<Table>, StoreError> {
+        self.find(connection, collection)?.ok_or_else(|| {
+            let table = self.config(collection).table;
+            let table = table.as_deref().unwrap_or(collection);
+            terminal(
+                &self.name,
+                Code::StoreMissing,
+                format!("there is no table {table:?} for collection {collection:?}"),
+            )
+        })
+    }
+
+    fn collections(&self, connection: &Connection) -> Result<Vec<String>, StoreError> {
+        let read = || -> rusqlite::Result<Vec<String>> {
+            connection
+                .prepare(
+                    "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table'
+                     AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'
+                     AND name NOT LIKE '%whimbrel\\_%' ESCAPE '\\'",
+                )?
+                .query_map([], |r| r.get(0))?
+                .collect()
+        };
+        let tables = read().map_err(|e| store_error(&self.name, "list the tables", e))?;
+        let configured = &self.options.collections;
+        let claimed: BTreeSet<&str> = configured
+            .values()
+            .filter_map(|c| c.table.as_deref())
+            .collect();
+        let mut names: BTreeSet<String> = configured.keys().cloned().collect();
+        names.extend(tables.into_iter().filter(|t| !claimed.contains(t.as_str())));
+        Ok(names.into_iter().collect())
+    }
+
+    fn describe(
+        &self,
+        connection: &Connection,
+        collection: &str,
+    ) -> Result<Option<Description>, StoreError> {
+        let Some(table) = self.find(connection, collection)? else {
+            return Ok(None);
+        };
+        let documents = partitions::estimate(connection, &table)
+            .map_err(|e| store_error(&self.name, "estimate the documents", e))?;
+        Ok(Some(Description {
+            layout: table.layout(),
+            key: table.kind(),
+            documents,
+            bytes: None,
+        }))
+    }
+
+    fn create(
+        &self,
+        connection: &Connection,
+        collection: &str,
+        key: &KeyKind,
+    ) -> Result<(), StoreError> {
+        if self.find(connection, collection)?.is_some() {
+            return Ok(());
+        }
+        let config = self.config(collection);
+        let name = config.table.as_deref().unwrap_or(collection);
+        let shape = |why: String| terminal(&self.name, Code::StoreShape, why);
+        if config.layout == LayoutChoice::Columns || config.rest.is_some() {
+            return Err(shape(format!(
+                "there is no table {name:?}; create it first, with the columns it shall have"
+            )));
+        }
+        let kinds = match key {
+            KeyKind::Tuple(kinds) => kinds.clone(),
+            one => vec![one.clone()],
+        };
+        let columns: Vec<String> = match (config.key.len(), kinds.len()) {
+            (0, 1) => vec!["id".to_owned()],
+            (0, n) => (1..=n).map(|i| format!("id{i}")).collect(),
+            (n, m) if n == m => config.key.clone(),
+            (n, m) => {
+                return Err(shape(format!(
+                    "`key` names {n} columns for keys of {m} parts"
+                )));
+            }
+        };
+        let data = quote(config.data.as_deref().unwrap_or("data"));
+        let names: Vec<String> = columns.iter().map(|c| quote(c)).collect();
+        let sql = match kinds.as_slice() {
+            [one] => format!(
+                "{} {} PRIMARY KEY NOT NULL, {data} TEXT NOT NULL",
+                names[0],
+                declared(one)
+            ),
+            many => {
+                let parts: Vec<String> = names
+                    .iter()
+                    .zip(many)
+                    .map(|(name, kind)| format!("{name} {} NOT NULL", declared(kind)))
+                    .collect();
+                let (parts, key) = (parts.join(", "), names.join(", "));
+                format!("{parts}, {data} TEXT NOT NULL, PRIMARY KEY ({key})")
+            }
+        };
+        connection
+            .execute_batch(&format!(
+                "CREATE TABLE IF NOT EXISTS {} ({sql})",
+                quote(name)
+            ))
+            .map_err(|e| store_error(&self.name, &format!("create table {name:?}"), e))?;
+        self.table(connection, collection).map(|_| ())
+    }
+}
+
+/// `UUID TEXT` has the affinity of texts, and tells a reader that the texts are UUIDs.
+fn declared(kind: &KeyKind) -> &'static str {
+    match kind {
+        KeyKind::Int => "INTEGER",
+        KeyKind::Uuid => "UUID TEXT",
+        KeyKind::Text | KeyKind::Tuple(_) => "TEXT",
+    }
+}
+
+impl SqliteStore {
+    fn writable(&self) -> Result<(), StoreError> {
+        if self.shared.options.read_only {
+            return Err(terminal(
+                &self.shared.name,
+                Code::StoreDenied,
+                "the store was opened for reading only",
+            ));
+        }
+        Ok(())
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Shared, &mut Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let shared = self.shared.clone();
+        self.pool
+            .read(move |connection| work(&shared, connection))
+            .await
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            batch_writes: 50_000,
+            batch_bytes: row::DOCUMENT_BYTES,
+            document_bytes: row::DOCUMENT_BYTES,
+            key_order: self.shared.key_order.load(Ordering::Relaxed),
+            parallel: self.parallel,
+        }
+    }
+
+    async fn collections(&self) -> Result<Vec<String>, StoreError> {
+        if self.pool.is_missing() {
+            return Ok(self.shared.options.collections.keys().cloned().collect());
+        }
+        self.read(|shared, connection| shared.collections(connection))
+            .await
+    }
+
+    async fn describe(&self, collection: &str) -> Result<Option<Description>, StoreError> {
+        if self.pool.is_missing() {
+            return Ok(None);
+        }
+        let collection = collection.to_owned();
+        self.read(move |shared, connection| shared.describe(connection, &collection))
+            .await
+    }
+
+    async fn ensure(&self, collection: &str, key: &KeyKind) -> Result<(), StoreError> {
+        self.writable()?;
+        let (shared, collection, key) = (self.shared.clone(), collection.to_owned(), key.clone());
+        self.pool
+            .write(true, move |connection| {
+                shared.create(connection, &collection, &key)
+            })
+            .await
+    }
+
+    async fn count(&self, collection: &str, range: &KeyRange) -> Result<u64, StoreError> {
+        let (collection, range) = (collection.to_owned(), range.clone());
+        self.read(move |shared, connection| {
+            let table = shared.table(connection, &collection)?;
+            scan::count(connection, &shared.name, &table, &range)
+        })
+        .await
+    }
+
+    async fn partitions(
+        &self,
+        collection: &str,
+        range: &KeyRange,
+        parts: u32,
+    ) -> Result<Vec<KeyRange>, StoreError> {
+        let (collection, range) = (collection.to_owned(), range.clone());
+        self.read(move |shared, connection| {
+            let table = shared.table(connection, &collection)?;
+            partitions::partitions(connection, &shared.name, &table, &range, parts)
+        })
+        .await
+    }
+
+    async fn scan(
+        &self,
+        collection: &str,
+        range: &KeyRange,
+        limit: u32,
+        bytes: usize,
+    ) -> Result<Page, StoreError> {
+        let (collection, range) = (collection.to_owned(), range.clone());
+        self.read(move |shared, connection| {
+            let table = shared.table(connection, &collection)?;
+            scan::scan(connection, &shared.name, &table, &range, limit, bytes)
+        })
+        .await
+    }
+
+    async fn get(
+        &self,
+        collection: &str,
+        keys: &[Key],
+    ) -> Result<Vec<Option<Document>>, StoreError> {
+        let (collection, keys) = (collection.to_owned(), keys.to_vec());
+        self.read(move |shared, connection| {
+            let table = shared.table(connection, &collection)?;
+            scan::get(connection, &shared.name, &table, &keys)
+        })
+        .await
+    }
+
+    async fn write(&self, writes: &[Write]) -> Result<Vec<WriteOutcome>, StoreError> {
+        self.writable()?;
+        if writes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (shared, writes) = (self.shared.clone(), writes.to_vec());
+        self.pool
+            .write(false, move |connection| {
+                let version = shared.version(connection)?;
+                let mut tables: HashMap<&str, Arc<Table>> = HashMap::new();
+                let mut ready = Vec::with_capacity(writes.len());
+                for write in &writes {
+                    let collection = write.collection.as_str();
+                    let table = match tables.get(collection) {
+                        Some(table) => table.clone(),
+                        None => {
+                            let table = shared.table(connection, collection)?;
+                            tables.insert(collection, table.clone());
+                            table
+                        }
+                    };
+                    ready.push(write::Ready::new(table, write));
+                }
+                write::apply(connection, &shared.name, &ready, version)
+            })
+            .await
+    }
+}

@@ -1,0 +1,178 @@
+//! Connections to one database file: one that writes, and several that read beside it.
+
+use super::error::{store_error, terminal};
+use rusqlite::{Connection, OpenFlags};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{OwnedMutexGuard, Semaphore};
+use whimbrel_model::{Code, StoreError, StoreErrorKind};
+
+/// How long a statement waits for another process's lock before it is transient.
+const BUSY: Duration = Duration::from_secs(5);
+const STATEMENTS: usize = 64;
+
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) name: String,
+    /// `None`: in memory.
+    pub(super) path: Option<PathBuf>,
+    pub(super) read_only: bool,
+}
+
+/// A cancelled caller leaves its work running to its end, so a connection never comes back in the middle
+/// of a transaction.
+#[derive(Debug)]
+pub(super) struct Pool {
+    place: Place,
+    writer: Arc<tokio::sync::Mutex<Option<Connection>>>,
+    readers: Arc<Readers>,
+}
+
+#[derive(Debug)]
+struct Readers {
+    permits: Arc<Semaphore>,
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl Pool {
+    pub(super) fn new(place: Place, readers: usize) -> Self {
+        Self {
+            place,
+            writer: Arc::default(),
+            readers: Arc::new(Readers {
+                permits: Arc::new(Semaphore::new(readers)),
+                idle: Mutex::default(),
+            }),
+        }
+    }
+
+    /// Whether there is no database file yet.
+    pub(super) fn is_missing(&self) -> bool {
+        self.place.path.as_deref().is_some_and(|p| !p.exists())
+    }
+
+    /// Runs `work` on the connection that writes, alone. `create` makes a missing database file.
+    pub(super) async fn write<T: Send + 'static>(
+        &self,
+        create: bool,
+        work: impl FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let mut guard: OwnedMutexGuard<_> = self.writer.clone().lock_owned().await;
+        let place = self.place.clone();
+        let lost = StoreErrorKind::Unknown;
+        run(&self.place.name, lost, move || {
+            let connection = match &mut *guard {
+                Some(connection) => connection,
+                none => none.insert(connect(&place, create)?),
+            };
+            if !connection.is_autocommit() {
+                // Only a panic in the middle of a transaction leaves one open.
+                connection
+                    .execute_batch("ROLLBACK")
+                    .map_err(|e| store_error(&place.name, "roll back", e))?;
+            }
+            work(connection)
+        })
+        .await
+    }
+
+    /// Runs `work` on a connection that only reads.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        if self.place.path.is_none() {
+            // A database in memory is one connection's own.
+            return self.write(true, work).await;
+        }
+        let permit = self.readers.permits.clone().acquire_owned().await;
+        let readers = self.readers.clone();
+        let place = self.place.clone();
+        run(&self.place.name, StoreErrorKind::Transient, move || {
+            let idle = readers.lock().pop();
+            let mut connection = match idle {
+                Some(connection) => connection,
+                None => connect(&place, false)?,
+            };
+            let result = work(&mut connection);
+            if connection.is_autocommit() {
+                readers.lock().push(connection);
+            }
+            drop(permit);
+            result
+        })
+        .await
+    }
+}
+
+impl Readers {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn run<T: Send + 'static>(
+    store: &str,
+    lost: StoreErrorKind,
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(StoreError::new(
+            lost,
+            Code::StoreUnknown,
+            store,
+            "the work on the database was cut off",
+        )
+        .with_source(error)),
+    }
+}
+
+fn connect(place: &Place, create: bool) -> Result<Connection, StoreError> {
+    let failed = |e| store_error(&place.name, "open the database", e);
+    let Some(path) = &place.path else {
+        let connection = Connection::open_in_memory().map_err(failed)?;
+        settle(&connection).map_err(failed)?;
+        return Ok(connection);
+    };
+    let made = !path.exists();
+    if made && !create {
+        return Err(missing(place, path));
+    }
+    let mut flags = OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    flags |= if place.read_only {
+        OpenFlags::SQLITE_OPEN_READ_ONLY
+    } else {
+        OpenFlags::SQLITE_OPEN_READ_WRITE
+    };
+    if made {
+        flags |= OpenFlags::SQLITE_OPEN_CREATE;
+    }
+    let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+    settle(&connection).map_err(failed)?;
+    if made {
+        // An app's file keeps the journal mode that the app chose.
+        connection
+            .pragma_update(None, "journal_mode", "wal")
+            .map_err(failed)?;
+    }
+    Ok(connection)
+}
+
+fn settle(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    connection.pragma_update(None, "foreign_keys", true)?;
+    // A commit is reported to the ledger, so it has to survive a power cut.
+    connection.pragma_update(None, "synchronous", "full")?;
+    connection.pragma_update(None, "cache_size", -16_000)
+}
+
+fn missing(place: &Place, path: &Path) -> StoreError {
+    terminal(
+        &place.name,
+        Code::StoreMissing,
+        format!("there is no database file {}", path.display()),
+    )
+}
