@@ -16,7 +16,7 @@
 //!
 //! # Layout
 //! One grammar (`reader`) drives every reading: it feeds a `Build`, which makes facts, members, values
-//! or a fingerprint of what it is told. Recursion is bounded by [`MAX_DEPTH`]. Texts of 4 GiB and more
+//! or a fingerprint of what it is told. It does not recurse. Texts of 4 GiB and more
 //! are refused as malformed.
 
 mod base64;

@@ -1,6 +1,6 @@
 //! The grammar, once for every reading of JSON (RFC 8259).
 
-use super::names::Names;
+use super::names::{Base, Names};
 use super::number::Shape;
 use super::string::{self, Escape, escape, plain_end};
 use super::{JsonError, JsonErrorKind, MAX_DEPTH};
@@ -62,9 +62,24 @@ pub(super) struct Member<'a, V> {
     pub range: Range<usize>,
 }
 
-pub(super) struct Reader<'a, B> {
+/// A container whose end is still to come.
+enum Open<'a, B: Build> {
+    Array(B::Array),
+    Object {
+        object: B::Object,
+        names: Base,
+        /// Of the member that is being read.
+        name: Text<'a>,
+        /// Where its value begins.
+        from: usize,
+    },
+}
+
+/// Keeps the open containers on the heap: hostile nesting costs no stack.
+pub(super) struct Reader<'a, B: Build> {
     text: &'a str,
     at: usize,
+    open: Vec<Open<'a, B>>,
     names: Names,
     pub(super) build: B,
     /// A string or name held U+0000.
@@ -87,6 +102,7 @@ impl<'a, B: Build> Reader<'a, B> {
         Ok(Self {
             text,
             at: 0,
+            open: Vec::new(),
             names: Names::default(),
             build,
             nul: false,
@@ -98,7 +114,13 @@ impl<'a, B: Build> Reader<'a, B> {
     /// Reads the one value that the text must be.
     pub(super) fn read(&mut self) -> Result<B::Value> {
         self.skip_space();
-        let value = self.value(0)?;
+        let value = loop {
+            if let Some(value) = self.begin()?
+                && let Some(outermost) = self.end(value)?
+            {
+                break outermost;
+            }
+        };
         self.skip_space();
         if self.at < self.text.len() {
             return self.fail("something after the end of the JSON text");
@@ -130,42 +152,163 @@ impl<'a, B: Build> Reader<'a, B> {
         Err(JsonError::malformed(self.at, what))
     }
 
-    /// `depth` is how many containers are open around the value.
-    fn value(&mut self, depth: u32) -> Result<B::Value> {
-        match self.peek() {
+    /// Reads a value that is there at once, or opens a container that has something in it, up to the
+    /// first value in there.
+    #[inline]
+    fn begin(&mut self) -> Result<Option<B::Value>> {
+        let value = match self.peek() {
             b'"' => {
                 let text = self.string()?;
-                self.build.string(text)
+                self.build.string(text)?
             }
-            b'{' => self.object(self.enter(depth)?),
-            b'[' => self.array(self.enter(depth)?),
-            b'-' | b'0'..=b'9' => self.number(),
+            b'{' => return self.begin_object(),
+            b'[' => return self.begin_array(),
+            b'-' | b'0'..=b'9' => self.number()?,
             b't' => {
                 self.word("true")?;
-                Ok(self.build.bool(true))
+                self.build.bool(true)
             }
             b'f' => {
                 self.word("false")?;
-                Ok(self.build.bool(false))
+                self.build.bool(false)
             }
             b'n' => {
                 self.word("null")?;
-                Ok(self.build.null())
+                self.build.null()
             }
-            _ => self.fail("expected a value"),
+            _ => return self.fail("expected a value"),
+        };
+        Ok(Some(value))
+    }
+
+    fn begin_object(&mut self) -> Result<Option<B::Value>> {
+        let depth = self.enter()?;
+        let object = self.build.object(depth);
+        self.at += 1;
+        self.skip_space();
+        if self.peek() == b'}' {
+            self.at += 1;
+            return self.build.end_object(object, self.text).map(Some);
         }
+        let names = self.names.open();
+        let name = self.name(names)?;
+        self.open.push(Open::Object {
+            object,
+            names,
+            name,
+            from: self.at,
+        });
+        Ok(None)
+    }
+
+    fn begin_array(&mut self) -> Result<Option<B::Value>> {
+        self.enter()?;
+        let array = self.build.array();
+        self.at += 1;
+        self.skip_space();
+        if self.peek() == b']' {
+            self.at += 1;
+            return Ok(Some(self.build.end_array(array)));
+        }
+        self.open.push(Open::Array(array));
+        Ok(None)
     }
 
     #[inline]
-    fn enter(&self, depth: u32) -> Result<u32> {
-        if depth >= MAX_DEPTH {
+    fn enter(&mut self) -> Result<u32> {
+        let depth = self.open.len() as u32 + 1;
+        if depth > MAX_DEPTH {
             return Err(JsonError {
                 kind: JsonErrorKind::TooDeep,
                 at: self.at,
                 what: "nesting deeper than 512 levels",
             });
         }
-        Ok(depth + 1)
+        self.deepest = self.deepest.max(depth);
+        Ok(depth)
+    }
+
+    /// Gives a value to the container around it, and every container that thereby ends to its own. The
+    /// outermost value, if it came to that; otherwise the next value follows.
+    #[inline]
+    fn end(&mut self, mut value: B::Value) -> Result<Option<B::Value>> {
+        loop {
+            let Some(open) = self.open.last_mut() else {
+                return Ok(Some(value));
+            };
+            match open {
+                Open::Array(array) => self.build.element(array, value),
+                Open::Object {
+                    object, name, from, ..
+                } => {
+                    let member = Member {
+                        name: *name,
+                        value,
+                        range: *from..self.at,
+                    };
+                    self.build.member(object, member)?;
+                }
+            }
+            self.skip_space();
+            match (self.peek(), self.open.pop()) {
+                (b',', Some(open)) => {
+                    self.at += 1;
+                    self.skip_space();
+                    self.go_on(open)?;
+                    return Ok(None);
+                }
+                (b']', Some(Open::Array(array))) => {
+                    self.at += 1;
+                    value = self.build.end_array(array);
+                }
+                (b'}', Some(Open::Object { object, names, .. })) => {
+                    self.at += 1;
+                    if B::CHECK_NAMES {
+                        self.names.close(names, self.text.as_bytes())?;
+                    }
+                    value = self.build.end_object(object, self.text)?;
+                }
+                (_, Some(Open::Array(_))) => {
+                    return self.fail("expected a comma or the end of the array");
+                }
+                _ => return self.fail("expected a comma or the end of the object"),
+            }
+        }
+    }
+
+    /// After a comma: up to the next value.
+    #[inline]
+    fn go_on(&mut self, mut open: Open<'a, B>) -> Result<()> {
+        if let Open::Object {
+            names, name, from, ..
+        } = &mut open
+        {
+            *name = self.name(*names)?;
+            *from = self.at;
+        }
+        self.open.push(open);
+        Ok(())
+    }
+
+    /// Reads a member's name and what stands between it and its value.
+    #[inline]
+    fn name(&mut self, names: Base) -> Result<Text<'a>> {
+        if self.peek() != b'"' {
+            return self.fail("expected a field's name");
+        }
+        let name = self.string()?;
+        if B::CHECK_NAMES {
+            let end = name.at + name.inside.len();
+            let bytes = self.text.as_bytes();
+            self.names.add(names, bytes, name.at, end, name.escaped)?;
+        }
+        self.skip_space();
+        if self.peek() != b':' {
+            return self.fail("expected a colon");
+        }
+        self.at += 1;
+        self.skip_space();
+        Ok(name)
     }
 
     fn word(&mut self, word: &'static str) -> Result<()> {
@@ -174,82 +317,6 @@ impl<'a, B: Build> Reader<'a, B> {
         }
         self.at += word.len();
         Ok(())
-    }
-
-    fn array(&mut self, depth: u32) -> Result<B::Value> {
-        self.deepest = self.deepest.max(depth);
-        let mut array = self.build.array();
-        self.at += 1;
-        self.skip_space();
-        if self.peek() == b']' {
-            self.at += 1;
-            return Ok(self.build.end_array(array));
-        }
-        loop {
-            let value = self.value(depth)?;
-            self.build.element(&mut array, value);
-            self.skip_space();
-            match self.peek() {
-                b',' => self.at += 1,
-                b']' => {
-                    self.at += 1;
-                    return Ok(self.build.end_array(array));
-                }
-                _ => return self.fail("expected a comma or the end of the array"),
-            }
-            self.skip_space();
-        }
-    }
-
-    fn object(&mut self, depth: u32) -> Result<B::Value> {
-        self.deepest = self.deepest.max(depth);
-        let mut object = self.build.object(depth);
-        let names = self.names.open();
-        self.at += 1;
-        self.skip_space();
-        if self.peek() == b'}' {
-            self.at += 1;
-            return self.build.end_object(object, self.text);
-        }
-        loop {
-            if self.peek() != b'"' {
-                return self.fail("expected a field's name");
-            }
-            let name = self.string()?;
-            if B::CHECK_NAMES {
-                let end = name.at + name.inside.len();
-                let bytes = self.text.as_bytes();
-                self.names.add(names, bytes, name.at, end, name.escaped)?;
-            }
-            self.skip_space();
-            if self.peek() != b':' {
-                return self.fail("expected a colon");
-            }
-            self.at += 1;
-            self.skip_space();
-            let from = self.at;
-            let value = self.value(depth)?;
-            let member = Member {
-                name,
-                value,
-                range: from..self.at,
-            };
-            self.build.member(&mut object, member)?;
-            self.skip_space();
-            match self.peek() {
-                b',' => self.at += 1,
-                b'}' => {
-                    self.at += 1;
-                    break;
-                }
-                _ => return self.fail("expected a comma or the end of the object"),
-            }
-            self.skip_space();
-        }
-        if B::CHECK_NAMES {
-            self.names.close(names, self.text.as_bytes())?;
-        }
-        self.build.end_object(object, self.text)
     }
 
     /// Reads a string whose opening quote is the next byte.
