@@ -218,6 +218,17 @@ impl Draft {
         }
     }
 
+    /// Parses every member that is not parsed yet, so that [`Draft::member_at`] gives values.
+    ///
+    /// # Errors
+    /// As [`Draft::get`].
+    pub fn read_all(&mut self) -> Result<(), JsonError> {
+        for index in 0..self.members.len() {
+            self.read(index)?;
+        }
+        Ok(())
+    }
+
     /// The member's value for changing; its bytes are written anew.
     ///
     /// # Errors
