@@ -2,7 +2,12 @@
 //!
 //! A driver's own types never leave its module, and a store knows nothing of migrations.
 
+mod body;
 pub mod config;
+pub mod journal;
+pub mod memory;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 mod url;
@@ -20,6 +25,7 @@ pub async fn open(url: &str, options: &OpenOptions) -> Result<Arc<dyn Store>, St
     match StoreUrl::parse(url)? {
         #[cfg(feature = "sqlite")]
         StoreUrl::Sqlite(path) => sqlite::open(path.as_deref(), options).await,
+        StoreUrl::Memory(name) => Ok(memory::open(&name, options)),
         _ => Err(url::invalid(
             url,
             "the program was built without this kind of store",
@@ -31,6 +37,6 @@ pub async fn open(url: &str, options: &OpenOptions) -> Result<Arc<dyn Store>, St
 ///
 /// # Errors
 /// The URL is not valid, or the ledger cannot be used, or a newer program wrote it.
-pub async fn open_journal(_url: &str) -> Result<Arc<dyn Journal>, JournalError> {
-    todo!()
+pub async fn open_journal(url: &str) -> Result<Arc<dyn Journal>, JournalError> {
+    journal::open(url).await
 }

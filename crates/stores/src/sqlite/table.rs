@@ -4,9 +4,9 @@ use super::error::{store_error, terminal};
 use super::field::{Affinity, Field};
 use super::key::KeyColumn;
 use super::sql::{Sql, quote};
+use crate::body::is_object;
 use crate::{CollectionConfig, LayoutChoice};
 use rusqlite::{Connection, OptionalExtension};
-use whimbrel_model::json;
 use whimbrel_model::store::{Column, Layout};
 use whimbrel_model::{Code, KeyKind, StoreError};
 
@@ -439,11 +439,6 @@ impl Found<'_> {
             }),
         })
     }
-}
-
-pub(super) fn is_object(bytes: &[u8]) -> bool {
-    let first = bytes.iter().find(|b| !b.is_ascii_whitespace());
-    first == Some(&b'{') && json::scan(bytes).is_ok()
 }
 
 fn encoding_is_utf8(connection: &Connection) -> rusqlite::Result<bool> {

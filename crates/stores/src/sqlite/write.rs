@@ -4,7 +4,8 @@
 use super::error::{commit_error, refusal, store_error, terminal};
 use super::key::{self, Part};
 use super::row;
-use super::table::{Payload, Rest, Table, is_object};
+use super::table::{Payload, Rest, Table};
+use crate::body::checked_json;
 use rusqlite::types::{ToSqlOutput, Value as Sql, ValueRef};
 use rusqlite::{Connection, ToSql, params_from_iter};
 use std::borrow::Cow;
@@ -49,7 +50,7 @@ impl<'w> Ready<'w> {
                 row::DOCUMENT_BYTES >> 20
             )),
             Some(body) => match &table.payload {
-                Payload::Json { .. } => to_json(body, table.plain).map(To::Json),
+                Payload::Json { .. } => checked_json(body, table.plain).map(To::Json),
                 Payload::Columns { .. } => columns(&table, &write.key, body).map(To::Columns),
             }
             .unwrap_or_else(To::Refused),
@@ -61,26 +62,6 @@ impl<'w> Ready<'w> {
             to,
         }
     }
-}
-
-fn to_json(body: &Body, plain: bool) -> Result<Cow<'_, [u8]>, String> {
-    let malformed = |e: json::JsonError| e.to_string();
-    if let Body::Json(bytes) = body {
-        let facts = json::scan(bytes).map_err(malformed)?;
-        if !is_object(bytes) {
-            return Err(json::JsonError::not_object().to_string());
-        }
-        if !(plain && facts.dollar_key) {
-            return Ok(Cow::Borrowed(bytes));
-        }
-    }
-    if !plain {
-        return Ok(body.json());
-    }
-    let map = body.map().map_err(malformed)?;
-    let mut out = Vec::with_capacity(body.size());
-    let _ = json::write_plain(&Value::Map(map.into_owned()), &mut out);
-    Ok(Cow::Owned(out))
 }
 
 fn columns<'w>(table: &Table, key: &Key, body: &'w Body) -> Result<Columns<'w>, String> {
