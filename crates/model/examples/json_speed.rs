@@ -1,7 +1,7 @@
 //! How fast the JSON core is on chat conversations of about 1.1 KB, beside `serde_json` on the same
 //! bytes. One thread; the best of several rounds.
 //!
-//! `cargo run --release -p whimbrel-model --example json_speed`
+//! `cargo run --release -p whimbrel-model --example json_speed [-- ONLY]`
 
 use bytes::Bytes;
 use std::hint::black_box;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use whimbrel_model::{Body, Draft, Map, Value, json, order};
 
 const DOCUMENTS: usize = 2000;
-const ROUNDS: usize = 15;
+const ROUNDS: usize = 25;
 
 fn main() {
     let documents: Vec<Bytes> = (0..DOCUMENTS).map(conversation).collect();
@@ -18,10 +18,11 @@ fn main() {
         "{DOCUMENTS} documents of {} bytes on average",
         bytes / DOCUMENTS
     );
-    if std::env::args().any(|a| a == "--show") {
-        println!("{}", String::from_utf8_lossy(&documents[0]));
-    }
+    let only = std::env::args().nth(1).unwrap_or_default();
     let report = |name: &str, work: &dyn Fn(&Bytes)| {
+        if !name.contains(&only) {
+            return;
+        }
         let best = (0..ROUNDS).map(|_| time(&documents, work)).min();
         let seconds = best.unwrap_or_default().as_secs_f64();
         println!(
@@ -44,6 +45,9 @@ fn main() {
     });
     let maps: Vec<Map> = documents.iter().map(map).collect();
     let values = |name: &str, work: &dyn Fn(&Map)| {
+        if !name.contains(&only) {
+            return;
+        }
         let round = || {
             let start = Instant::now();
             maps.iter().for_each(work);

@@ -6,15 +6,13 @@
 //! same in memory and from text, on every machine, and (the ledger keeps fingerprints) for ever.
 
 use super::number::{Number, Shape, classify};
-use super::reader::{Build, Member, Reader, Text};
+use super::reader::{Build, Member, Reader, Result, Text};
 use super::tag::{self, dollars};
 use super::{JsonError, parse};
 use crate::value::normal_form;
 use crate::{Fingerprint, Map, Value};
 use std::ops::Range;
 use xxhash_rust::xxh3::xxh3_128;
-
-type Result<T> = std::result::Result<T, JsonError>;
 
 /// What keeps equal contents of different kinds apart: odd numbers without a pattern (the fractions of
 /// multiples of the golden ratio).
@@ -198,7 +196,7 @@ struct Object {
 struct MaybeTag {
     name: String,
     content: Hashed,
-    range: Range<usize>,
+    range: Range<u32>,
 }
 
 /// Hashes while reading.
@@ -230,8 +228,8 @@ impl Build for Hasher {
         }
     }
 
-    fn string(&mut self, text: Text<'_>) -> Result<Hashed> {
-        Ok(hashed(of_string(&text.resolve()?), Form::Text))
+    fn string(&mut self, text: Text, source: &str) -> Result<Hashed> {
+        Ok(hashed(of_string(&text.resolve(source)?), Form::Text))
     }
 
     fn array(&mut self) -> Array {
@@ -259,8 +257,8 @@ impl Build for Hasher {
         Object::default()
     }
 
-    fn member(&mut self, object: &mut Object, member: Member<'_, Hashed>) -> Result<()> {
-        let name = member.name.resolve()?;
+    fn member(&mut self, object: &mut Object, member: Member<Hashed>, source: &str) -> Result<()> {
+        let name = member.name.resolve(source)?;
         object.members.push(&name, member.value.hash);
         object.tag = if object.members.length == 1 && dollars(&name) > 0 {
             Some(MaybeTag {
@@ -291,15 +289,12 @@ fn tagged(tag: &MaybeTag, as_it_stands: Members, source: &str) -> Result<Hashed>
         members.push(less, tag.content.hash);
         return Ok(hashed(members.end(), Form::Map));
     }
-    let content = &source[tag.range.clone()];
+    let Range { start, end } = tag.range;
+    let content = &source[start as usize..end as usize];
     let value = match tag.content.form {
         Form::Text => {
-            let text = Text {
-                inside: &content[1..content.len() - 1],
-                escaped: content.contains('\\'),
-                at: tag.range.start + 1,
-            };
-            tag::from_text(less, &text.resolve()?)
+            let text = Text::new(start as usize + 1, end as usize - 1, content.contains('\\'));
+            tag::from_text(less, &text.resolve(source)?)
         }
         Form::Numbers => match parse::value(content.as_bytes())? {
             Value::Array(items) => tag::from_items(less, &items),
@@ -319,6 +314,6 @@ pub(super) fn of_json(bytes: &[u8]) -> Result<Fingerprint> {
     if whole.form == Form::Map {
         Ok(Fingerprint(whole.hash))
     } else {
-        Err(JsonError::not_object())
+        Err(JsonError::not_object().into())
     }
 }

@@ -16,7 +16,7 @@
 //!
 //! # Layout
 //! One grammar (`reader`) drives every reading: it feeds a `Build`, which makes facts, members, values
-//! or a fingerprint of what it is told. It does not recurse. Texts of 4 GiB and more
+//! or a fingerprint of what it is told. It does not recurse. Texts of 2 GiB and more
 //! are refused as malformed.
 
 mod base64;
@@ -108,7 +108,7 @@ pub struct Facts {
 /// # Errors
 /// The bytes are no such text. An unpaired surrogate is a fact, not an error.
 pub fn scan(bytes: &[u8]) -> Result<Facts, JsonError> {
-    scan::facts(bytes)
+    scan::facts(bytes).map_err(|e| *e)
 }
 
 /// Reads one tagged JSON text.
@@ -116,7 +116,7 @@ pub fn scan(bytes: &[u8]) -> Result<Facts, JsonError> {
 /// # Errors
 /// The bytes are no JSON text that values can hold.
 pub fn parse(bytes: &[u8]) -> Result<Value, JsonError> {
-    parse::value(bytes)
+    parse::value(bytes).map_err(|e| *e)
 }
 
 /// Appends the tagged form of `value`. `parse` of it gives the same value back; so does a trip through
@@ -167,7 +167,7 @@ pub fn write_plain(value: &Value, out: &mut Vec<u8>) -> Losses {
 /// # Errors
 /// The bytes are not one JSON object that values can hold.
 pub fn fingerprint(bytes: &[u8]) -> Result<Fingerprint, JsonError> {
-    fingerprint::of_json(bytes)
+    fingerprint::of_json(bytes).map_err(|e| *e)
 }
 
 /// The same as [`fingerprint`] of the map's tagged form.
@@ -192,7 +192,7 @@ pub struct RawMember {
 /// The bytes are not one JSON object.
 pub fn split(bytes: &[u8]) -> Result<Vec<RawMember>, JsonError> {
     let mut members = Vec::with_capacity(16);
-    scan::split(bytes, |member| {
+    split_each(bytes, |member| {
         if member.name_escaped {
             let name = &bytes[member.name.start as usize..member.name.end as usize];
             string::unescape(name)
@@ -210,7 +210,7 @@ pub(crate) fn split_each(
     bytes: &[u8],
     each: impl FnMut(RawMember) -> Result<(), JsonError>,
 ) -> Result<(), JsonError> {
-    scan::split(bytes, each)
+    scan::split(bytes, each).map_err(|e| *e)
 }
 
 /// Resolves the escapes of a string's inside (the range of a [`RawMember::name`]).

@@ -1,7 +1,9 @@
 //! Finds duplicate names in the objects that are open, without an allocation an object.
 
+use super::reader::{Result, Text};
 use super::string::unescape_any;
 use super::{JsonError, JsonErrorKind};
+use std::ops::Range;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Up to this many names each new one is compared with those before it; beyond, they are sorted at the
@@ -29,8 +31,8 @@ struct Entry {
 /// Where an object's names begin.
 #[derive(Clone, Copy)]
 pub(super) struct Base {
-    entries: usize,
-    resolved: usize,
+    entries: u32,
+    resolved: u32,
 }
 
 /// Tells names apart quickly. Names of up to 8 bytes without a collision; those of up to 16 by both
@@ -65,23 +67,17 @@ fn short(name: &[u8]) -> u64 {
 impl Names {
     pub(super) fn open(&self) -> Base {
         Base {
-            entries: self.entries.len(),
-            resolved: self.resolved.len(),
+            entries: self.entries.len() as u32,
+            resolved: self.resolved.len() as u32,
         }
     }
 
-    /// Notes a name, the bytes `start..end` of `source`.
+    /// Notes a name.
     #[inline]
-    pub(super) fn add(
-        &mut self,
-        base: Base,
-        source: &[u8],
-        start: usize,
-        end: usize,
-        escaped: bool,
-    ) -> Result<(), JsonError> {
-        let inside = &source[start..end];
-        let (mark, resolved) = if escaped {
+    pub(super) fn add(&mut self, base: Base, source: &[u8], name: Text) -> Result<()> {
+        let Range { start, end } = name.range();
+        let inside = &source[start as usize..end as usize];
+        let (mark, resolved) = if name.escaped() {
             let name = unescape_any(inside);
             let mark = mark(&name);
             self.resolved.push(name);
@@ -91,11 +87,11 @@ impl Names {
         };
         let entry = Entry {
             mark,
-            start: start as u32,
-            end: end as u32,
+            start,
+            end,
             resolved,
         };
-        let before = &self.entries[base.entries..];
+        let before = &self.entries[base.entries as usize..];
         if before.len() < FEW {
             for other in before {
                 if other.mark == mark && self.text(source, *other) == self.text(source, entry) {
@@ -109,18 +105,18 @@ impl Names {
 
     /// Forgets an object's names, after the check that many names need.
     #[inline]
-    pub(super) fn close(&mut self, base: Base, source: &[u8]) -> Result<(), JsonError> {
-        if self.entries.len() - base.entries > FEW {
+    pub(super) fn close(&mut self, base: Base, source: &[u8]) -> Result<()> {
+        if self.entries.len() - base.entries as usize > FEW {
             self.check_many(base, source)?;
         }
-        self.entries.truncate(base.entries);
-        self.resolved.truncate(base.resolved);
+        self.entries.truncate(base.entries as usize);
+        self.resolved.truncate(base.resolved as usize);
         Ok(())
     }
 
     #[cold]
-    fn check_many(&mut self, base: Base, source: &[u8]) -> Result<(), JsonError> {
-        let mut entries = self.entries.split_off(base.entries);
+    fn check_many(&mut self, base: Base, source: &[u8]) -> Result<()> {
+        let mut entries = self.entries.split_off(base.entries as usize);
         // The text breaks ties, so that names made to collide cost no more than others.
         entries.sort_unstable_by(|a, b| {
             a.mark
@@ -130,7 +126,7 @@ impl Names {
         for pair in entries.windows(2) {
             let [a, b] = [pair[0], pair[1]];
             if a.mark == b.mark && self.text(source, a) == self.text(source, b) {
-                return Err(duplicate(a.start.max(b.start) as usize));
+                return Err(duplicate(a.start.max(b.start)));
             }
         }
         Ok(())
@@ -145,12 +141,12 @@ impl Names {
 }
 
 #[cold]
-fn duplicate(at: usize) -> JsonError {
-    JsonError {
+fn duplicate(at: u32) -> Box<JsonError> {
+    Box::new(JsonError {
         kind: JsonErrorKind::DuplicateKey,
-        at,
+        at: at as usize,
         what: "a field that the object already has",
-    }
+    })
 }
 
 #[cfg(test)]

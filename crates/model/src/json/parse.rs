@@ -1,13 +1,11 @@
 //! Building values.
 
 use super::number::{Number, Shape, classify};
-use super::reader::{Build, Member, Reader, Text};
+use super::reader::{Build, Member, Reader, Result, Text};
 use super::scan::facts;
 use super::tag::{Single, dollars, single};
 use super::{JsonError, JsonErrorKind};
 use crate::{Decimal, Map, Value};
-
-type Result<T> = std::result::Result<T, JsonError>;
 
 /// Elements and members of all open containers, one above the other, so that each array and map is
 /// made once, in its final size.
@@ -36,8 +34,8 @@ impl Build for Values {
         number(literal, shape)
     }
 
-    fn string(&mut self, text: Text<'_>) -> Result<Value> {
-        Ok(Value::String(text.resolve()?.into_owned()))
+    fn string(&mut self, text: Text, source: &str) -> Result<Value> {
+        Ok(Value::String(text.resolve(source)?.into_owned()))
     }
 
     fn array(&mut self) -> usize {
@@ -56,8 +54,8 @@ impl Build for Values {
         self.members.len()
     }
 
-    fn member(&mut self, _: &mut usize, member: Member<'_, Value>) -> Result<()> {
-        let name = member.name.resolve()?.into_owned();
+    fn member(&mut self, _: &mut usize, member: Member<Value>, source: &str) -> Result<()> {
+        let name = member.name.resolve(source)?.into_owned();
         self.members.push((name, member.value));
         Ok(())
     }
@@ -81,7 +79,8 @@ impl Build for Values {
                     kind: JsonErrorKind::DuplicateKey,
                     at: 0,
                     what: "a field that the object already has",
-                });
+                }
+                .into());
             }
         }
         Ok(Value::Map(map))

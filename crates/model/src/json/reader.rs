@@ -7,9 +7,10 @@ use super::{JsonError, JsonErrorKind, MAX_DEPTH};
 use std::borrow::Cow;
 use std::ops::Range;
 
-type Result<T> = std::result::Result<T, JsonError>;
+/// Boxed, so that what is passed at every token fits registers.
+pub(super) type Result<T> = std::result::Result<T, Box<JsonError>>;
 
-/// Makes something of what the reader tells, value by value.
+/// Makes something of what the reader tells, value by value. `source` is always the whole text.
 pub(super) trait Build {
     /// Whether the reader looks for duplicate names; false where the builder notices them by itself.
     const CHECK_NAMES: bool;
@@ -20,58 +21,96 @@ pub(super) trait Build {
     fn null(&mut self) -> Self::Value;
     fn bool(&mut self, bool: bool) -> Self::Value;
     fn number(&mut self, literal: &str, shape: Shape) -> Self::Value;
-    fn string(&mut self, text: Text<'_>) -> Result<Self::Value>;
+    fn string(&mut self, text: Text, source: &str) -> Result<Self::Value>;
     fn array(&mut self) -> Self::Array;
     fn element(&mut self, array: &mut Self::Array, value: Self::Value);
     fn end_array(&mut self, array: Self::Array) -> Self::Value;
     /// `depth` of the outermost container is 1.
     fn object(&mut self, depth: u32) -> Self::Object;
-    fn member(&mut self, object: &mut Self::Object, member: Member<'_, Self::Value>) -> Result<()>;
-    /// `source` is the whole text that members' ranges are of.
+    fn member(
+        &mut self,
+        object: &mut Self::Object,
+        member: Member<Self::Value>,
+        source: &str,
+    ) -> Result<()>;
     fn end_object(&mut self, object: Self::Object, source: &str) -> Result<Self::Value>;
 }
 
 /// A string between its quotes, checked but not resolved.
+///
+/// Two words without a gap: copies of a struct with padding stall on the loads they overlap.
 #[derive(Clone, Copy)]
-pub(super) struct Text<'a> {
-    pub inside: &'a str,
-    pub escaped: bool,
-    /// Where `inside` begins.
-    pub at: usize,
+pub(super) struct Text {
+    start: u32,
+    /// With [`ESCAPED`] in its highest bit.
+    end: u32,
 }
 
-impl<'a> Text<'a> {
-    pub(super) fn resolve(self) -> Result<Cow<'a, str>> {
-        if !self.escaped {
-            return Ok(Cow::Borrowed(self.inside));
+const ESCAPED: u32 = 1 << 31;
+
+impl Text {
+    /// Places are below [`TOO_LONG`].
+    #[inline]
+    pub(super) fn new(start: usize, end: usize, escaped: bool) -> Self {
+        let mark = if escaped { ESCAPED } else { 0 };
+        Self {
+            start: start as u32,
+            end: end as u32 | mark,
         }
-        match string::unescape(self.inside.as_bytes()) {
+    }
+
+    #[inline]
+    pub(super) fn escaped(self) -> bool {
+        self.end & ESCAPED != 0
+    }
+
+    #[inline]
+    pub(super) fn range(self) -> Range<u32> {
+        self.start..self.end & !ESCAPED
+    }
+
+    #[inline]
+    pub(super) fn inside(self, source: &str) -> &str {
+        let Range { start, end } = self.range();
+        &source[start as usize..end as usize]
+    }
+
+    #[inline]
+    pub(super) fn resolve(self, source: &str) -> Result<Cow<'_, str>> {
+        let inside = self.inside(source);
+        if !self.escaped() {
+            return Ok(Cow::Borrowed(inside));
+        }
+        match string::unescape(inside.as_bytes()) {
             Ok(text) => Ok(Cow::Owned(text)),
             Err(mut error) => {
-                error.at += self.at;
-                Err(error)
+                error.at += self.start as usize;
+                Err(error.into())
             }
         }
     }
 }
 
-pub(super) struct Member<'a, V> {
-    pub name: Text<'a>,
+pub(super) struct Member<V> {
+    pub name: Text,
     pub value: V,
     /// The value's own bytes.
-    pub range: Range<usize>,
+    pub range: Range<u32>,
 }
 
+/// Texts from 2 GiB on are refused, so that places fit 31 bits. No store takes such documents.
+const TOO_LONG: usize = 1 << 31;
+
 /// A container whose end is still to come.
-enum Open<'a, B: Build> {
+enum Open<B: Build> {
     Array(B::Array),
     Object {
         object: B::Object,
         names: Base,
         /// Of the member that is being read.
-        name: Text<'a>,
+        name: Text,
         /// Where its value begins.
-        from: usize,
+        from: u32,
     },
 }
 
@@ -79,7 +118,7 @@ enum Open<'a, B: Build> {
 pub(super) struct Reader<'a, B: Build> {
     text: &'a str,
     at: usize,
-    open: Vec<Open<'a, B>>,
+    open: Vec<Open<B>>,
     names: Names,
     pub(super) build: B,
     /// A string or name held U+0000.
@@ -91,8 +130,8 @@ pub(super) struct Reader<'a, B: Build> {
 
 impl<'a, B: Build> Reader<'a, B> {
     pub(super) fn new(bytes: &'a [u8], build: B) -> Result<Self> {
-        if u32::try_from(bytes.len()).is_err() {
-            return Err(JsonError::malformed(0, "a text of 4 GiB or more"));
+        if bytes.len() >= TOO_LONG {
+            return Err(JsonError::malformed(0, "a text of 2 GiB or more").into());
         }
         let text = std::str::from_utf8(bytes).map_err(|e| JsonError {
             kind: JsonErrorKind::InvalidUtf8,
@@ -149,7 +188,7 @@ impl<'a, B: Build> Reader<'a, B> {
         } else {
             what
         };
-        Err(JsonError::malformed(self.at, what))
+        Err(JsonError::malformed(self.at, what).into())
     }
 
     /// Reads a value that is there at once, or opens a container that has something in it, up to the
@@ -159,7 +198,7 @@ impl<'a, B: Build> Reader<'a, B> {
         let value = match self.peek() {
             b'"' => {
                 let text = self.string()?;
-                self.build.string(text)?
+                self.build.string(text, self.text)?
             }
             b'{' => return self.begin_object(),
             b'[' => return self.begin_array(),
@@ -196,7 +235,7 @@ impl<'a, B: Build> Reader<'a, B> {
             object,
             names,
             name,
-            from: self.at,
+            from: self.at as u32,
         });
         Ok(None)
     }
@@ -222,7 +261,8 @@ impl<'a, B: Build> Reader<'a, B> {
                 kind: JsonErrorKind::TooDeep,
                 at: self.at,
                 what: "nesting deeper than 512 levels",
-            });
+            }
+            .into());
         }
         self.deepest = self.deepest.max(depth);
         Ok(depth)
@@ -244,19 +284,19 @@ impl<'a, B: Build> Reader<'a, B> {
                     let member = Member {
                         name: *name,
                         value,
-                        range: *from..self.at,
+                        range: *from..self.at as u32,
                     };
-                    self.build.member(object, member)?;
+                    self.build.member(object, member, self.text)?;
                 }
             }
             self.skip_space();
+            if self.peek() == b',' {
+                self.at += 1;
+                self.skip_space();
+                self.go_on()?;
+                return Ok(None);
+            }
             match (self.peek(), self.open.pop()) {
-                (b',', Some(open)) => {
-                    self.at += 1;
-                    self.skip_space();
-                    self.go_on(open)?;
-                    return Ok(None);
-                }
                 (b']', Some(Open::Array(array))) => {
                     self.at += 1;
                     value = self.build.end_array(array);
@@ -278,29 +318,28 @@ impl<'a, B: Build> Reader<'a, B> {
 
     /// After a comma: up to the next value.
     #[inline]
-    fn go_on(&mut self, mut open: Open<'a, B>) -> Result<()> {
-        if let Open::Object {
-            names, name, from, ..
-        } = &mut open
-        {
-            *name = self.name(*names)?;
-            *from = self.at;
+    fn go_on(&mut self) -> Result<()> {
+        let Some(Open::Object { names, .. }) = self.open.last() else {
+            return Ok(());
+        };
+        let next = self.name(*names)?;
+        let at = self.at as u32;
+        if let Some(Open::Object { name, from, .. }) = self.open.last_mut() {
+            *name = next;
+            *from = at;
         }
-        self.open.push(open);
         Ok(())
     }
 
     /// Reads a member's name and what stands between it and its value.
     #[inline]
-    fn name(&mut self, names: Base) -> Result<Text<'a>> {
+    fn name(&mut self, names: Base) -> Result<Text> {
         if self.peek() != b'"' {
             return self.fail("expected a field's name");
         }
         let name = self.string()?;
         if B::CHECK_NAMES {
-            let end = name.at + name.inside.len();
-            let bytes = self.text.as_bytes();
-            self.names.add(names, bytes, name.at, end, name.escaped)?;
+            self.names.add(names, self.text.as_bytes(), name)?;
         }
         self.skip_space();
         if self.peek() != b':' {
@@ -321,35 +360,26 @@ impl<'a, B: Build> Reader<'a, B> {
 
     /// Reads a string whose opening quote is the next byte.
     #[inline]
-    fn string(&mut self) -> Result<Text<'a>> {
+    fn string(&mut self) -> Result<Text> {
         let start = self.at + 1;
         let bytes = self.text.as_bytes();
         let end = plain_end(bytes, start);
         if bytes.get(end) == Some(&b'"') {
             self.at = end + 1;
-            return Ok(Text {
-                inside: &self.text[start..end],
-                escaped: false,
-                at: start,
-            });
+            return Ok(Text::new(start, end, false));
         }
         self.string_with_escapes(start, end)
     }
 
     #[cold]
-    fn string_with_escapes(&mut self, start: usize, at: usize) -> Result<Text<'a>> {
+    fn string_with_escapes(&mut self, start: usize, at: usize) -> Result<Text> {
         let bytes = self.text.as_bytes();
         self.at = at;
         loop {
             match self.peek() {
                 b'"' => {
-                    let end = self.at;
                     self.at += 1;
-                    return Ok(Text {
-                        inside: &self.text[start..end],
-                        escaped: true,
-                        at: start,
-                    });
+                    return Ok(Text::new(start, self.at - 1, true));
                 }
                 b'\\' => match escape(bytes, self.at) {
                     Some((Escape::Char(c), taken)) => {

@@ -1,10 +1,8 @@
 //! Validating without building: facts, and an object's members.
 
 use super::number::{Shape, is_decimal};
-use super::reader::{Build, Member, Reader, Text};
+use super::reader::{Build, Member, Reader, Result, Text};
 use super::{Facts, JsonError, RawMember};
-
-type Result<T> = std::result::Result<T, JsonError>;
 
 struct FactsOf {
     facts: Facts,
@@ -25,7 +23,7 @@ impl Build for FactsOf {
         self.facts.decimal |= is_decimal(literal, shape);
     }
 
-    fn string(&mut self, _: Text<'_>) -> Result<()> {
+    fn string(&mut self, _: Text, _: &str) -> Result<()> {
         Ok(())
     }
 
@@ -35,11 +33,11 @@ impl Build for FactsOf {
     fn object(&mut self, _: u32) {}
 
     #[inline]
-    fn member(&mut self, (): &mut (), member: Member<'_, ()>) -> Result<()> {
+    fn member(&mut self, (): &mut (), member: Member<()>, source: &str) -> Result<()> {
         let name = member.name;
-        self.facts.dollar_key |= match name.inside.as_bytes().first() {
-            Some(b'$') => true,
-            Some(b'\\') => name.resolve().is_ok_and(|n| n.starts_with('$')),
+        self.facts.dollar_key |= match source.as_bytes()[name.range().start as usize] {
+            b'$' => true,
+            b'\\' => name.resolve(source).is_ok_and(|n| n.starts_with('$')),
             _ => false,
         };
         Ok(())
@@ -75,7 +73,7 @@ struct MembersOf<F> {
     each: F,
 }
 
-impl<F: FnMut(RawMember) -> Result<()>> Build for MembersOf<F> {
+impl<F: FnMut(RawMember) -> std::result::Result<(), JsonError>> Build for MembersOf<F> {
     const CHECK_NAMES: bool = true;
     type Value = ();
     type Array = ();
@@ -86,7 +84,7 @@ impl<F: FnMut(RawMember) -> Result<()>> Build for MembersOf<F> {
     fn bool(&mut self, _: bool) {}
     fn number(&mut self, _: &str, _: Shape) {}
 
-    fn string(&mut self, _: Text<'_>) -> Result<()> {
+    fn string(&mut self, _: Text, _: &str) -> Result<()> {
         Ok(())
     }
 
@@ -99,17 +97,15 @@ impl<F: FnMut(RawMember) -> Result<()>> Build for MembersOf<F> {
     }
 
     #[inline]
-    fn member(&mut self, outermost: &mut bool, member: Member<'_, ()>) -> Result<()> {
-        if !*outermost {
-            return Ok(());
+    fn member(&mut self, outermost: &mut bool, member: Member<()>, _: &str) -> Result<()> {
+        if *outermost {
+            (self.each)(RawMember {
+                name: member.name.range(),
+                name_escaped: member.name.escaped(),
+                value: member.range,
+            })?;
         }
-        let name = member.name;
-        // The reader takes no text whose places do not fit.
-        (self.each)(RawMember {
-            name: name.at as u32..(name.at + name.inside.len()) as u32,
-            name_escaped: name.escaped,
-            value: member.range.start as u32..member.range.end as u32,
-        })
+        Ok(())
     }
 
     fn end_object(&mut self, _: bool, _: &str) -> Result<()> {
@@ -117,17 +113,20 @@ impl<F: FnMut(RawMember) -> Result<()>> Build for MembersOf<F> {
     }
 }
 
-pub(super) fn split(bytes: &[u8], each: impl FnMut(RawMember) -> Result<()>) -> Result<()> {
+pub(super) fn split(
+    bytes: &[u8],
+    each: impl FnMut(RawMember) -> std::result::Result<(), JsonError>,
+) -> Result<()> {
     Reader::new(bytes, MembersOf { each })?.read()?;
     require_object(bytes)
 }
 
 /// Whether a valid JSON text is an object.
-pub(super) fn require_object(bytes: &[u8]) -> Result<()> {
+fn require_object(bytes: &[u8]) -> Result<()> {
     let first = bytes.iter().find(|b| !b.is_ascii_whitespace());
     if first == Some(&b'{') {
         Ok(())
     } else {
-        Err(JsonError::not_object())
+        Err(JsonError::not_object().into())
     }
 }
