@@ -25,6 +25,8 @@ pub async fn open(url: &str, options: &OpenOptions) -> Result<Arc<dyn Store>, St
     match StoreUrl::parse(url)? {
         #[cfg(feature = "sqlite")]
         StoreUrl::Sqlite(path) => sqlite::open(path.as_deref(), options).await,
+        #[cfg(feature = "postgres")]
+        StoreUrl::Postgres => postgres::open(url, options).await,
         StoreUrl::Memory(name) => Ok(memory::open(&name, options)),
         _ => Err(url::invalid(
             url,
