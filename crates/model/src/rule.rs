@@ -206,22 +206,29 @@ impl Test {
     pub fn holds(&self, field: Option<&Value>) -> bool {
         match self {
             Test::Exists(wanted) => field.is_some() == *wanted,
-            Test::Equals(value) => field.is_some_and(|field| same(field, value)),
-            Test::Differs(value) => !field.is_some_and(|field| same(field, value)),
+            Test::Equals(value) => field.is_some_and(|field| same_value(field, value)),
+            Test::Differs(value) => !field.is_some_and(|field| same_value(field, value)),
             Test::OneOf(values) => {
-                field.is_some_and(|field| values.iter().any(|value| same(field, value)))
+                field.is_some_and(|field| values.iter().any(|value| same_value(field, value)))
             }
-            Test::AtLeast(value) => field.is_some_and(|field| {
-                comparable(field, value) && crate::order::compare(field, value) != Ordering::Less
-            }),
-            Test::Below(value) => field.is_some_and(|field| {
-                comparable(field, value) && crate::order::compare(field, value) == Ordering::Less
-            }),
+            Test::AtLeast(value) => {
+                field.is_some_and(|field| comparable(field, value) && !is_less(field, value))
+            }
+            Test::Below(value) => {
+                field.is_some_and(|field| comparable(field, value) && is_less(field, value))
+            }
         }
     }
 }
 
-fn same(a: &Value, b: &Value) -> bool {
+fn is_less(a: &Value, b: &Value) -> bool {
+    // The order of values tells an int from the same number as a double.
+    !same_value(a, b) && crate::order::compare(a, b) == Ordering::Less
+}
+
+/// Equality of values that lets an int equal the double of the same number.
+#[must_use]
+pub fn same_value(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Int(n), Value::Double(x)) | (Value::Double(x), Value::Int(n)) => int_is(*n, *x),
         _ => a == b,
@@ -296,5 +303,12 @@ mod tests {
         check(&Filter::All(vec![yes.clone(), no.clone()]), false);
         check(&Filter::Any(vec![no.clone(), yes]), true);
         check(&no, false);
+        check(&field("inner.n", Test::Below(Value::Double(3.0))), false);
+        check(&field("inner.n", Test::Below(Value::Double(3.5))), true);
+        check(&field("inner.n", Test::AtLeast(Value::Double(3.0))), true);
+        check(
+            &field("inner.n", Test::Below(Value::String("z".into()))),
+            false,
+        );
     }
 }
