@@ -1,10 +1,156 @@
-//! Measurements.
-use crate::Outcome;
-use clap::Args;
+//! Measurements: always beside a named reference in the same session, never a bare time.
+//!
+//! The lanes of a bench take turns, run after run, so that a slow minute of the machine falls on all of
+//! them; what is printed is the median over the runs of each run's ratio to the reference.
+
+mod copy;
+mod data;
+mod lanes;
+mod measure;
+mod memory;
+mod peers;
+mod project;
+mod random;
+mod report;
+mod transform;
+mod upgrade;
+
+use crate::postgres::{Durability, Options, Postgres};
+use crate::{Outcome, process};
+use clap::{Args, Subcommand};
+use report::Report;
+use std::fs;
+use std::path::PathBuf;
+use std::thread;
 
 #[derive(Args)]
-pub struct BenchArguments {}
+pub struct BenchArguments {
+    #[command(subcommand)]
+    which: Which,
+}
 
-pub fn run(_arguments: &BenchArguments) -> Outcome<()> {
-    Ok(())
+#[derive(Subcommand)]
+enum Which {
+    /// SQLite to PostgreSQL, beside `psql \copy` of the same rows
+    Copy(Measuring),
+    /// Documents in place, v1 to v3, beside one hand-written UPDATE
+    Upgrade(Measuring),
+    /// Peak memory of upgrade and copy, with few documents and with a hundred times as many
+    Memory(Memory),
+    /// Documents per second through operations and scripts, one thread
+    Transform,
+}
+
+#[derive(Args)]
+pub struct Measuring {
+    /// How many documents of about 1.1 KB
+    #[arg(long, value_name = "N", default_value_t = 200_000)]
+    pub documents: u64,
+    /// How often every lane runs
+    #[arg(long, value_name = "K", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub runs: u32,
+    /// Run other programs beside, as far as they install (PyPI, npm)
+    #[arg(long)]
+    pub peers: bool,
+    /// Leave Whimbrel out: reference, floor and peers only
+    #[arg(long)]
+    pub without_whimbrel: bool,
+    /// Print the measurements as JSON on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct Memory {
+    /// The smaller number of documents
+    #[arg(long, value_name = "N", default_value_t = 20_000)]
+    pub few: u64,
+    /// The larger number of documents
+    #[arg(long, value_name = "N", default_value_t = 2_000_000)]
+    pub many: u64,
+    /// Print the measurements as JSON on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+pub fn run(arguments: &BenchArguments) -> Outcome<()> {
+    let (report, json) = match &arguments.which {
+        Which::Copy(measuring) => (copy::run(measuring)?, measuring.json),
+        Which::Upgrade(measuring) => (upgrade::run(measuring)?, measuring.json),
+        Which::Memory(memory) => (memory::run(memory)?, memory.json),
+        Which::Transform => return transform::run(),
+    };
+    if json {
+        println!("{}", report.json());
+    } else {
+        print!("{report}");
+    }
+    report.verdict()
+}
+
+/// Server, scratch space and the release binary: what every bench stands on.
+pub struct Bench {
+    pub postgres: Postgres,
+    scratch: tempfile::TempDir,
+    /// `None` where it is left out.
+    pub whimbrel: Option<PathBuf>,
+}
+
+impl Bench {
+    pub fn start(with_whimbrel: bool) -> Outcome<Self> {
+        let whimbrel = with_whimbrel.then(build_whimbrel).transpose()?;
+        note("starting PostgreSQL");
+        let postgres = Postgres::start(Options {
+            tls: false,
+            durability: Durability::Default,
+        })?;
+        let scratch = tempfile::Builder::new()
+            .prefix("whimbrel-bench-")
+            .tempdir()
+            .map_err(|error| format!("cannot make a temporary directory: {error}"))?;
+        Ok(Self {
+            postgres,
+            scratch,
+            whimbrel,
+        })
+    }
+
+    /// A path in the scratch space, which goes when the bench ends.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(name)
+    }
+
+    /// A new, empty folder in the scratch space.
+    pub fn folder(&self, name: &str) -> Outcome<PathBuf> {
+        let folder = self.path(name);
+        if folder.exists() {
+            fs::remove_dir_all(&folder)
+                .map_err(|error| format!("{}: {error}", folder.display()))?;
+        }
+        fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        Ok(folder)
+    }
+
+    pub fn report(&self, bench: &'static str) -> Outcome<Report> {
+        let cores = thread::available_parallelism().map_or(0, usize::from);
+        Ok(Report::new(bench, cores, &self.postgres.version()?))
+    }
+}
+
+fn build_whimbrel() -> Outcome<PathBuf> {
+    note("building whimbrel (release)");
+    process::run(process::cargo().args([
+        "build",
+        "--release",
+        "--package",
+        "whimbrel",
+        "--bin",
+        "whimbrel",
+    ]))?;
+    Ok(process::target_dir().join("release/whimbrel"))
+}
+
+/// What goes on, on the error output: standard output is for results.
+fn note(text: &str) {
+    eprintln!("bench: {text}");
 }

@@ -104,16 +104,23 @@ impl Postgres {
 
     /// One of the server's programs, set up to connect to it.
     pub fn tool(&self, program: &str) -> Command {
-        let mut command = Command::new(self.bin.join(program));
+        self.connected(Command::new(self.bin.join(program)))
+    }
+
+    /// Another program that reads the usual `PG…` variables.
+    pub fn tool_elsewhere(&self, program: &str) -> Command {
+        self.connected(Command::new(program))
+    }
+
+    fn connected(&self, mut command: Command) -> Command {
+        // The server's certificate is for the name and the address; `verify-full` is to look at a name.
+        let host = if self.authority.is_some() {
+            "localhost"
+        } else {
+            "127.0.0.1"
+        };
         command
-            .env(
-                "PGHOST",
-                if self.authority.is_some() {
-                    "localhost"
-                } else {
-                    "127.0.0.1"
-                },
-            )
+            .env("PGHOST", host)
             .env("PGPORT", self.port.to_string())
             .env("PGUSER", USER)
             .env("PGPASSWORD", PASSWORD)
@@ -145,6 +152,31 @@ impl Postgres {
     /// Runs SQL and gives its rows, unaligned and without headings.
     pub fn query(&self, sql: &str) -> Outcome<String> {
         self.psql(sql, DATABASE).map(|rows| rows.trim().to_owned())
+    }
+
+    /// Replaces the database by an empty one, or by a copy of another, and writes all to disk, so that
+    /// whoever comes next does not pay for those before.
+    pub fn fresh_database(&self, template: Option<&str>) -> Outcome<()> {
+        self.psql(
+            &format!("DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)"),
+            "postgres",
+        )?;
+        let template = template.map_or_else(String::new, |name| format!(" TEMPLATE {name}"));
+        self.psql(
+            &format!("CREATE DATABASE {DATABASE}{template} STRATEGY file_copy"),
+            "postgres",
+        )?;
+        self.psql("CHECKPOINT", "postgres").map(drop)
+    }
+
+    /// Keeps the database as it is now under another name, to be a template.
+    pub fn keep_as(&self, name: &str) -> Outcome<()> {
+        self.psql(&format!("DROP DATABASE IF EXISTS {name}"), "postgres")?;
+        self.psql(
+            &format!("ALTER DATABASE {DATABASE} RENAME TO {name}"),
+            "postgres",
+        )?;
+        self.fresh_database(None)
     }
 
     /// With the password: for the environment of tests, never for a log.

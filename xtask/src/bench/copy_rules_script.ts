@@ -1,0 +1,5 @@
+export default ({ title, ...rest }) => ({
+  ...rest,
+  metadata: { totalTokens: 0, toolCallCount: 0 },
+  name: title,
+});
