@@ -12,7 +12,7 @@ use whimbrel_model::{
     StoreError, StoreErrorKind, Write, WriteOutcome,
 };
 
-const DOCUMENT_BYTES: usize = 64 << 20;
+const DOCUMENT_BYTES: usize = 32 << 20;
 
 /// Opens a store of its own (an empty name), or the one that this process has under the name.
 #[must_use]
@@ -174,7 +174,7 @@ impl Store for MemoryStore {
 
     fn limits(&self) -> Limits {
         Limits {
-            batch_writes: 50_000,
+            batch_writes: 20_000,
             batch_bytes: DOCUMENT_BYTES,
             document_bytes: DOCUMENT_BYTES,
             key_order: true,

@@ -302,7 +302,7 @@ impl Store for SqliteStore {
 
     fn limits(&self) -> Limits {
         Limits {
-            batch_writes: 50_000,
+            batch_writes: 20_000,
             batch_bytes: row::DOCUMENT_BYTES,
             document_bytes: row::DOCUMENT_BYTES,
             key_order: self.shared.key_order.load(Ordering::Relaxed),

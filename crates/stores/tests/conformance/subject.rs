@@ -1,0 +1,276 @@
+//! The stores under test, each with empty collections of its own.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use whimbrel_model::{
+    Body, Document, Guard, Key, KeyKind, KeyRange, Map, Revision, Store, Value, Write, WriteOutcome,
+};
+use whimbrel_stores::{CollectionConfig, LayoutChoice, OpenOptions};
+
+/// A store under test.
+pub struct Subject {
+    pub store: Arc<dyn Store>,
+    url: String,
+    options: OpenOptions,
+    /// Names of the fields that hold the key's parts, where documents hold their key.
+    key_fields: fn(&str) -> Vec<String>,
+    /// Kinds of key that the store has no collections for.
+    unsupported: fn(&KeyKind) -> bool,
+    /// Reads a UUID key back as a text.
+    pub uuid_as_text: bool,
+    /// What is removed once the test is over: a directory, a schema.
+    _kept: Option<Kept>,
+}
+
+pub type Kept = Box<dyn std::any::Any + Send + Sync>;
+
+pub const COLLECTIONS: [&str; 5] = ["by_int", "by_text", "by_uuid", "by_pair", "others"];
+
+pub fn kind_of(collection: &str) -> KeyKind {
+    match collection {
+        "by_int" => KeyKind::Int,
+        "by_uuid" => KeyKind::Uuid,
+        "by_pair" => KeyKind::Tuple(vec![KeyKind::Text, KeyKind::Int]),
+        _ => KeyKind::Text,
+    }
+}
+
+pub fn no_fields(_: &str) -> Vec<String> {
+    Vec::new()
+}
+
+pub fn id_fields(collection: &str) -> Vec<String> {
+    match collection {
+        "by_pair" => vec!["id1".into(), "id2".into()],
+        _ => vec!["id".into()],
+    }
+}
+
+pub async fn memory() -> Option<Subject> {
+    static OPENED: AtomicU32 = AtomicU32::new(0);
+    let url = format!("memory:subject-{}", OPENED.fetch_add(1, Ordering::Relaxed));
+    Some(open(url, OpenOptions::default(), no_fields, None).await)
+}
+
+#[cfg(feature = "sqlite")]
+pub async fn sqlite_json() -> Option<Subject> {
+    let (kept, url) = file();
+    Some(open(url, OpenOptions::default(), no_fields, Some(Box::new(kept))).await)
+}
+
+/// Tables of an app, with columns for some fields and one for the rest.
+#[cfg(feature = "sqlite")]
+pub async fn sqlite_columns() -> Option<Subject> {
+    let (kept, url) = file();
+    let app = rusqlite::Connection::open(kept.path().join("app.db")).unwrap();
+    let mut options = OpenOptions::default();
+    for collection in COLLECTIONS {
+        let key = match collection {
+            "by_int" => "id INTEGER PRIMARY KEY",
+            "by_uuid" => "id UUID PRIMARY KEY",
+            "by_pair" => "id1 TEXT, id2 INTEGER, PRIMARY KEY (id1, id2)",
+            _ => "id TEXT PRIMARY KEY",
+        };
+        let (columns, constraint) = key.split_once(", PRIMARY").unwrap_or((key, ""));
+        let mut sql = format!("CREATE TABLE \"app \"\"{collection}\" ({columns}, n INTEGER, rest JSON");
+        if !constraint.is_empty() {
+            write!(sql, ", PRIMARY{constraint}").unwrap();
+        }
+        app.execute_batch(&format!("{sql})")).unwrap();
+        let config = CollectionConfig {
+            table: Some(format!("app \"{collection}")),
+            layout: LayoutChoice::Columns,
+            rest: Some("rest".into()),
+            ..CollectionConfig::default()
+        };
+        options.collections.insert(collection.to_owned(), config);
+    }
+    Some(open(url, options, id_fields, Some(Box::new(kept))).await)
+}
+
+#[cfg(feature = "sqlite")]
+fn file() -> (tempfile::TempDir, String) {
+    let kept = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", kept.path().join("app.db").display());
+    (kept, url)
+}
+
+pub async fn open(
+    url: String,
+    options: OpenOptions,
+    key_fields: fn(&str) -> Vec<String>,
+    kept: Option<Kept>,
+) -> Subject {
+    let store = whimbrel_stores::open(&url, &options).await.unwrap();
+    Subject {
+        store,
+        url,
+        options,
+        key_fields,
+        unsupported: |_| false,
+        uuid_as_text: false,
+        _kept: kept,
+    }
+}
+
+/// Whether a store that needs a server is tested: its URL from `variable`. Fails where it is not set,
+/// unless servers are left out on purpose.
+pub fn server(variable: &str) -> Option<String> {
+    match std::env::var(variable) {
+        Ok(url) => Some(url),
+        Err(_) if std::env::var("WHIMBREL_TEST_WITHOUT_SERVERS").as_deref() == Ok("1") => {
+            println!("SKIPPED: {variable} is not set, and WHIMBREL_TEST_WITHOUT_SERVERS=1");
+            None
+        }
+        Err(_) => panic!(
+            "{variable} is not set; set it, or leave the servers out with WHIMBREL_TEST_WITHOUT_SERVERS=1"
+        ),
+    }
+}
+
+impl Subject {
+    /// The collection for a kind of key; `None` where the store has no such collections.
+    pub async fn collection(&self, kind: &KeyKind) -> Option<&'static str> {
+        if (self.unsupported)(kind) {
+            return None;
+        }
+        let name = COLLECTIONS.into_iter().find(|c| kind_of(c) == *kind).unwrap();
+        self.store.ensure(name, kind).await.unwrap();
+        Some(name)
+    }
+
+    pub async fn text(&self) -> &'static str {
+        self.collection(&KeyKind::Text).await.unwrap()
+    }
+
+    pub async fn ints(&self) -> &'static str {
+        self.collection(&KeyKind::Int).await.unwrap()
+    }
+
+    /// The same database, opened for reading only.
+    pub async fn read_only(&self) -> Arc<dyn Store> {
+        let options = OpenOptions {
+            read_only: true,
+            ..self.options.clone()
+        };
+        whimbrel_stores::open(&self.url, &options).await.unwrap()
+    }
+
+    /// A document as this store would give it back: with its key where the store keeps it there.
+    pub fn fields(&self, collection: &str, key: &Key, fields: &[(&str, Value)]) -> Map {
+        let mut map = Map::new();
+        let parts = match key {
+            Key::Tuple(parts) => parts.clone(),
+            one => vec![one.clone()],
+        };
+        for (name, part) in (self.key_fields)(collection).into_iter().zip(parts) {
+            let value = match part {
+                Key::Int(n) => Value::Int(n),
+                other => Value::String(other.to_string()),
+            };
+            map.insert(name, value);
+        }
+        // A column that a document has no field for reads as null.
+        map.insert("n".into(), Value::Null);
+        for (name, value) in fields {
+            map.insert((*name).to_owned(), value.clone());
+        }
+        map
+    }
+
+    pub fn put(&self, collection: &str, key: impl Into<Key>, n: i64, guard: Guard) -> Write {
+        let key = key.into();
+        let body = self.fields(collection, &key, &[("n", Value::Int(n))]);
+        Write {
+            collection: collection.to_owned(),
+            key,
+            to: Some(Body::Map(body)),
+            guard,
+        }
+    }
+
+    pub async fn write(&self, writes: &[Write]) -> Vec<WriteOutcome> {
+        self.store.write(writes).await.unwrap()
+    }
+
+    pub async fn one(&self, write: Write) -> WriteOutcome {
+        self.write(&[write]).await.remove(0)
+    }
+
+    /// Writes documents numbered from 0 under the keys.
+    pub async fn fill(&self, collection: &str, keys: &[Key]) {
+        let writes: Vec<Write> = (0_i64..)
+            .zip(keys)
+            .map(|(n, key)| self.put(collection, key.clone(), n, Guard::Absent))
+            .collect();
+        for outcome in self.write(&writes).await {
+            assert_eq!(outcome, WriteOutcome::Applied);
+        }
+    }
+
+    pub async fn get(&self, collection: &str, key: impl Into<Key>) -> Option<Document> {
+        self.store.get(collection, &[key.into()]).await.unwrap().remove(0)
+    }
+
+    pub async fn number(&self, collection: &str, key: impl Into<Key>) -> Option<i64> {
+        let document = self.get(collection, key).await?;
+        Some(number(&document))
+    }
+
+    pub async fn revision(&self, collection: &str, key: impl Into<Key>) -> Revision {
+        self.get(collection, key).await.unwrap().revision
+    }
+
+    /// Every document of a range, in pages of `limit`.
+    pub async fn scan(&self, collection: &str, range: &KeyRange, limit: u32) -> Vec<Document> {
+        let mut documents: Vec<Document> = Vec::new();
+        let mut last = None;
+        loop {
+            let rest = range.resumed_after(last.as_ref());
+            let page = self.store.scan(collection, &rest, limit, 1 << 20).await.unwrap();
+            assert_eq!(page.rejects, [], "{collection}");
+            assert!(page.documents.len() <= limit as usize);
+            assert_eq!(page.last.as_ref(), page.documents.last().map(|d| &d.key));
+            if page.documents.is_empty() {
+                return documents;
+            }
+            last = page.last;
+            documents.extend(page.documents);
+        }
+    }
+
+    pub async fn keys(&self, collection: &str, range: &KeyRange, limit: u32) -> Vec<Key> {
+        let documents = self.scan(collection, range, limit).await;
+        documents.into_iter().map(|d| d.key).collect()
+    }
+}
+
+pub fn number(document: &Document) -> i64 {
+    match document.body.map().unwrap().get("n") {
+        Some(Value::Int(n)) => *n,
+        other => panic!("field n is {other:?}"),
+    }
+}
+
+pub fn texts(keys: &[&str]) -> Vec<Key> {
+    keys.iter().map(|k| Key::text(*k)).collect()
+}
+
+/// `key-000`, `key-001`, …
+pub fn many(n: usize) -> Vec<Key> {
+    (0..n).map(|i| Key::text(format!("key-{i:06}"))).collect()
+}
+
+/// Whether two lists hold the same keys, each once.
+pub fn same_keys(a: &[Key], b: &[Key]) -> bool {
+    let count = |keys: &[Key]| {
+        let mut counts: BTreeMap<Key, u32> = BTreeMap::new();
+        for key in keys {
+            *counts.entry(key.clone()).or_default() += 1;
+        }
+        counts
+    };
+    count(a) == count(b)
+}
