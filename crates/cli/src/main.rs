@@ -1,1 +1,109 @@
-fn main() {}
+//! The `whimbrel` command. Parses the command line, runs one command, prints what went wrong, and ends
+//! with a documented exit code.
+
+mod app;
+mod args;
+mod commands;
+mod demo_data;
+mod diff;
+mod exit;
+mod failure;
+mod paint;
+mod place;
+mod progress;
+mod project;
+mod project_file;
+mod schemas;
+mod screen;
+mod summary;
+mod table;
+mod values;
+
+use app::App;
+use args::{Cli, Command};
+use clap::Parser;
+use exit::Exit;
+use failure::{Failure, Outcome};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return not_parsed(&error),
+    };
+    log(cli.global.verbose);
+    let app = App::new(cli.global);
+    let outcome = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime.block_on(run(&app, &cli.command)),
+        Err(error) => Err(Failure::io("starting", &error)),
+    };
+    match outcome {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            app.screen.failure(&failure);
+            failure.exit.into()
+        }
+    }
+}
+
+async fn run(app: &App, command: &Command) -> Outcome {
+    match command {
+        Command::Demo(args) => commands::demo::run(app, args).await,
+        Command::Init(args) => commands::init::run(app, args).await,
+        Command::New(args) => commands::new::run(app, args).await,
+        Command::Inspect(args) => commands::inspect::run(app, args).await,
+        Command::Upgrade(args) => commands::upgrade::run(app, args).await,
+        Command::Copy(args) => commands::copy::run(app, args).await,
+        Command::Show(args) => commands::show::run(app, args).await,
+        Command::Schema(args) => commands::schema::run(app, args).await,
+        Command::Quarantine(args) => commands::quarantine::run(app, args).await,
+        Command::Status(args) => commands::status::run(app, args).await,
+        Command::History(args) => commands::history::run(app, args).await,
+        Command::Lock(args) => commands::lock::run(app, args).await,
+    }
+}
+
+/// Help and versions are printed; what is wrong is said in JSON where JSON was asked for.
+fn not_parsed(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        let _ = error.print();
+        return Exit::Done.into();
+    }
+    if std::env::args().any(|a| a == "--json") {
+        let text = error.render().to_string();
+        let message = text
+            .trim()
+            .strip_prefix("error: ")
+            .unwrap_or(text.trim())
+            .to_owned();
+        screen::print_json(&Failure::usage(message).to_json());
+    } else {
+        let _ = error.print();
+    }
+    Exit::Usage.into()
+}
+
+/// Tracing goes to stderr, only where it was asked for (`-v`, `WHIMBREL_LOG`), and holds no values.
+fn log(verbose: u8) {
+    let level = match verbose {
+        0 => None,
+        1 => {
+            Some("whimbrel=info,whimbrel_engine=info,whimbrel_stores=info,whimbrel_transform=info")
+        }
+        _ => Some(
+            "whimbrel=debug,whimbrel_engine=debug,whimbrel_stores=debug,whimbrel_transform=debug",
+        ),
+    };
+    let wanted = std::env::var("WHIMBREL_LOG")
+        .ok()
+        .or(level.map(str::to_owned));
+    let Some(wanted) = wanted else { return };
+    let filter = tracing_subscriber::EnvFilter::new(wanted);
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+}

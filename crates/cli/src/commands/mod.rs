@@ -1,0 +1,14 @@
+//! One file a command.
+
+pub mod copy;
+pub mod demo;
+pub mod history;
+pub mod init;
+pub mod inspect;
+pub mod lock;
+pub mod new;
+pub mod quarantine;
+pub mod schema;
+pub mod show;
+pub mod status;
+pub mod upgrade;

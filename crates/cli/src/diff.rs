@@ -1,0 +1,183 @@
+//! What changed in one document, field by field.
+
+use crate::paint::{Paint, harmless};
+use crate::values::describe;
+use similar::{ChangeTag, TextDiff};
+use whimbrel_model::{Body, Map, Value};
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    pub path: String,
+    pub before: Option<Value>,
+    pub after: Option<Value>,
+}
+
+/// Every field that is not the same, in the order of the new document, then what was removed.
+/// `None` where one of the bodies is no document.
+#[must_use]
+pub fn changes(before: &Body, after: &Body) -> Option<Vec<Change>> {
+    let mut out = Vec::new();
+    maps(
+        "",
+        &before.map().ok()?.into_owned(),
+        &after.map().ok()?.into_owned(),
+        &mut out,
+    );
+    Some(out)
+}
+
+fn maps(path: &str, before: &Map, after: &Map, out: &mut Vec<Change>) {
+    let join = |name: &str| {
+        if path.is_empty() {
+            harmless(name)
+        } else {
+            format!("{path}.{}", harmless(name))
+        }
+    };
+    for (name, new) in after {
+        match before.get(name) {
+            Some(old) => values(join(name), old, new, out),
+            None => out.push(Change {
+                path: join(name),
+                before: None,
+                after: Some(new.clone()),
+            }),
+        }
+    }
+    for (name, old) in before.iter().filter(|(name, _)| !after.contains_key(*name)) {
+        out.push(Change {
+            path: join(name),
+            before: Some(old.clone()),
+            after: None,
+        });
+    }
+}
+
+fn values(path: String, old: &Value, new: &Value, out: &mut Vec<Change>) {
+    match (old, new) {
+        _ if old == new => {}
+        (Value::Map(old), Value::Map(new)) => maps(&path, old, new, out),
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+            for (i, (old, new)) in a.iter().zip(b).enumerate() {
+                values(format!("{path}[{i}]"), old, new, out);
+            }
+        }
+        _ => out.push(Change {
+            path,
+            before: Some(old.clone()),
+            after: Some(new.clone()),
+        }),
+    }
+}
+
+impl Change {
+    /// `title: string(23) → removed`, with `show` the values themselves.
+    #[must_use]
+    pub fn lines(&self, show: bool, width: usize, paint: Paint) -> Vec<String> {
+        let room = width.saturating_sub(self.path.chars().count() + 12).max(24);
+        let say = |value: &Value| describe(value, show, room);
+        match (&self.before, &self.after) {
+            (None, Some(new)) => vec![paint.good(&format!("+ {}: {}", self.path, say(new)))],
+            (Some(old), None) => vec![paint.bad_soft(&format!("- {}: {}", self.path, say(old)))],
+            (Some(old), Some(new)) if show => self.both(old, new, width, paint),
+            (Some(old), Some(new)) => {
+                vec![paint.warn(&format!("~ {}: {} → {}", self.path, say(old), say(new)))]
+            }
+            (None, None) => Vec::new(),
+        }
+    }
+
+    /// Old and new value on two lines, what differs in texts made bold.
+    fn both(&self, old: &Value, new: &Value, width: usize, paint: Paint) -> Vec<String> {
+        let room = width.saturating_sub(self.path.chars().count() + 6).max(24);
+        let (old, new) = (describe(old, true, room), describe(new, true, room));
+        let diff = TextDiff::from_words(old.as_str(), new.as_str());
+        let side = |skip: ChangeTag, mark: &str| {
+            let text: String = diff
+                .iter_all_changes()
+                .filter(|c| c.tag() != skip)
+                .map(|c| match c.tag() {
+                    ChangeTag::Equal => paint.dim(c.value()),
+                    ChangeTag::Delete => paint.bad_soft(c.value()),
+                    ChangeTag::Insert => paint.good(c.value()),
+                })
+                .collect();
+            format!("{mark} {}: {text}", self.path)
+        };
+        vec![side(ChangeTag::Insert, "-"), side(ChangeTag::Delete, "+")]
+    }
+
+    #[must_use]
+    pub fn to_json(&self, show: bool) -> serde_json::Value {
+        let say = |value: &Option<Value>| {
+            value.as_ref().map(|v| {
+                if show {
+                    let mut bytes = Vec::new();
+                    whimbrel_model::json::write(v, &mut bytes);
+                    serde_json::from_slice(&bytes).unwrap_or(serde_json::Value::Null)
+                } else {
+                    serde_json::Value::String(describe(v, false, 0))
+                }
+            })
+        };
+        serde_json::json!({ "path": self.path, "before": say(&self.before), "after": say(&self.after) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(fields: &[(&str, Value)]) -> Map {
+        fields
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), v.clone()))
+            .collect()
+    }
+
+    #[test]
+    fn every_difference_is_named_once() {
+        let text = |t: &str| Value::String(t.to_owned());
+        let before = map(&[
+            ("same", Value::Int(1)),
+            ("gone", text("hush hush")),
+            ("inner", Value::Map(map(&[("at", text("2026"))]))),
+            ("list", Value::Array(vec![Value::Int(1), Value::Int(2)])),
+        ]);
+        let after = map(&[
+            ("same", Value::Int(1)),
+            ("inner", Value::Map(map(&[("at", Value::Int(7))]))),
+            ("list", Value::Array(vec![Value::Int(1), Value::Null])),
+            ("added", Value::Bool(true)),
+        ]);
+        let changes = changes(&Body::Map(before), &Body::Map(after)).unwrap();
+        let check = |show: bool, expect: &[&str]| {
+            let lines: Vec<_> = changes
+                .iter()
+                .flat_map(|c| c.lines(show, 80, Paint(false)))
+                .collect();
+            assert_eq!(lines, expect);
+        };
+        check(
+            false,
+            &[
+                "~ inner.at: string(4) → int",
+                "~ list[1]: int → null",
+                "+ added: bool",
+                "- gone: string(9)",
+            ],
+        );
+        check(
+            true,
+            &[
+                "- inner.at: \"2026\"",
+                "+ inner.at: 7",
+                "- list[1]: 2",
+                "+ list[1]: null",
+                "+ added: true",
+                "- gone: \"hush hush\"",
+            ],
+        );
+        assert!(!format!("{:?}", changes[3].to_json(false)).contains("hush"));
+    }
+}

@@ -1,0 +1,171 @@
+//! A few colours, and text that fits its width.
+
+/// Whether to write escape sequences. Decided once for each of stdout and stderr.
+#[derive(Clone, Copy, Debug)]
+pub struct Paint(pub bool);
+
+impl Paint {
+    fn wrap(self, code: &str, text: &str) -> String {
+        if self.0 && !text.is_empty() {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
+    }
+
+    #[must_use]
+    pub fn bold(self, text: &str) -> String {
+        self.wrap("1", text)
+    }
+
+    #[must_use]
+    pub fn dim(self, text: &str) -> String {
+        self.wrap("2", text)
+    }
+
+    #[must_use]
+    pub fn good(self, text: &str) -> String {
+        self.wrap("32", text)
+    }
+
+    #[must_use]
+    pub fn warn(self, text: &str) -> String {
+        self.wrap("33", text)
+    }
+
+    #[must_use]
+    pub fn bad(self, text: &str) -> String {
+        self.wrap("1;31", text)
+    }
+
+    #[must_use]
+    pub fn bad_soft(self, text: &str) -> String {
+        self.wrap("31", text)
+    }
+
+    /// A command to type, a name to look up.
+    #[must_use]
+    pub fn name(self, text: &str) -> String {
+        self.wrap("36", text)
+    }
+}
+
+/// `1234567` as `1,234,567`.
+#[must_use]
+pub fn thousands(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// `1 document`, `2,000 documents`.
+#[must_use]
+pub fn plural(n: u64, one: &str) -> String {
+    let s = if n == 1 { "" } else { "s" };
+    format!("{} {one}{s}", thousands(n))
+}
+
+/// `840 ms`, `12.4 s`, `3 min 20 s`, `2 h 05 min`.
+#[must_use]
+pub fn duration(ms: u64) -> String {
+    let seconds = ms / 1000;
+    match seconds {
+        0 => format!("{ms} ms"),
+        1..60 => format!("{}.{} s", seconds, ms % 1000 / 100),
+        60..3600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {:02} min", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+/// `1.4 MB`.
+#[must_use]
+#[allow(clippy::cast_precision_loss)]
+pub fn bytes(n: u64) -> String {
+    let units = ["B", "kB", "MB", "GB", "TB"];
+    let mut amount = n as f64;
+    let mut unit = 0;
+    while amount >= 1000.0 && unit + 1 < units.len() {
+        amount /= 1000.0;
+        unit += 1;
+    }
+    if unit == 0 {
+        format!("{n} B")
+    } else {
+        format!("{amount:.1} {}", units[unit])
+    }
+}
+
+/// Documents a second.
+#[must_use]
+pub fn rate(documents: u64, elapsed_ms: u64) -> u64 {
+    documents.saturating_mul(1000) / elapsed_ms.max(1)
+}
+
+/// At most `width` characters, the end given up for an ellipsis.
+#[must_use]
+pub fn clip(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().take(width.saturating_sub(1)).collect();
+    format!("{kept}…")
+}
+
+/// Control characters made visible, so that a document's text cannot drive the terminal.
+#[must_use]
+pub fn harmless(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| {
+            let hidden = c.is_control()
+                || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+            let escaped: Box<dyn Iterator<Item = char>> = if hidden {
+                Box::new(c.escape_default())
+            } else {
+                Box::new(std::iter::once(c))
+            };
+            escaped
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        for (n, expect) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (1_234_567, "1,234,567"),
+        ] {
+            assert_eq!(thousands(n), expect);
+        }
+        for (ms, expect) in [
+            (0, "0 ms"),
+            (840, "840 ms"),
+            (12_450, "12.4 s"),
+            (200_000, "3 min 20 s"),
+            (7_500_000, "2 h 05 min"),
+        ] {
+            assert_eq!(duration(ms), expect);
+        }
+        for (n, expect) in [(12, "12 B"), (1_400_000, "1.4 MB")] {
+            assert_eq!(bytes(n), expect);
+        }
+    }
+
+    #[test]
+    fn text_cannot_drive_the_terminal() {
+        assert_eq!(harmless("a\x1b[31mb\u{202e}"), "a\\u{1b}[31mb\\u{202e}");
+        assert_eq!(clip("abcdef", 4), "abc…");
+        assert_eq!(clip("abcd", 4), "abcd");
+    }
+}

@@ -1,0 +1,289 @@
+//! Shows a run while it works: a bar on a terminal, plain lines elsewhere, JSON lines for machines.
+
+use crate::exit::Exit;
+use crate::paint::{duration, harmless, plural, rate, thousands};
+use crate::screen::Screen;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::future::Future;
+use std::pin::pin;
+use std::time::{Duration, Instant};
+use whimbrel_engine::{Engine, EngineError, Event};
+use whimbrel_model::Counts;
+
+/// Failing documents shown while a run is at work; all of them wait in quarantine.
+const ERRORS_SHOWN: u64 = 5;
+const LINE_EVERY: Duration = Duration::from_secs(2);
+
+/// Runs a job and shows its events. The first Ctrl-C lets it write its checkpoint, the second leaves at
+/// once.
+///
+/// # Errors
+/// The job's own.
+pub async fn drive<T>(
+    screen: &Screen,
+    engine: &Engine,
+    job: impl Future<Output = Result<T, EngineError>>,
+) -> Result<T, EngineError> {
+    let mut events = engine.subscribe();
+    let mut view = View::new(screen);
+    let mut job = pin!(job);
+    let mut stopping = false;
+    let result = loop {
+        tokio::select! {
+            result = &mut job => break result,
+            Some(event) = events.recv() => view.event(&event),
+            () = interrupted() => {
+                if stopping {
+                    view.close();
+                    screen.progress("left at once: the same command finds out what was written and goes on");
+                    std::process::exit(i32::from(Exit::Unknown as u8));
+                }
+                stopping = true;
+                engine.stop();
+                view.say("stopping: the chunks at work are finished and recorded (Ctrl-C again leaves at once)");
+            }
+        }
+    };
+    while let Ok(event) = events.try_recv() {
+        view.event(&event);
+    }
+    view.close();
+    result
+}
+
+/// Ctrl-C, or the polite request to end that service managers send.
+async fn interrupted() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut term) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = term.recv() => {}
+            }
+            return;
+        }
+    }
+    if tokio::signal::ctrl_c().await.is_err() {
+        // Without a handler there is nothing to wait for.
+        std::future::pending::<()>().await;
+    }
+}
+
+struct View<'a> {
+    screen: &'a Screen,
+    bar: Option<ProgressBar>,
+    begun: Instant,
+    line_at: Instant,
+    /// What an earlier attempt had handled.
+    before: Counts,
+    expected: Option<u64>,
+    errors: u64,
+    dry_run: bool,
+}
+
+impl<'a> View<'a> {
+    fn new(screen: &'a Screen) -> Self {
+        let now = Instant::now();
+        Self {
+            screen,
+            bar: None,
+            begun: now,
+            line_at: now,
+            before: Counts::default(),
+            expected: None,
+            errors: 0,
+            dry_run: false,
+        }
+    }
+
+    fn event(&mut self, event: &Event) {
+        self.screen.object(event);
+        if self.screen.json {
+            return;
+        }
+        match event {
+            Event::Start {
+                title,
+                resumed,
+                done,
+                expected,
+                dry_run,
+                ..
+            } => {
+                self.start(title, *resumed, done, *expected, *dry_run);
+            }
+            Event::BatchComplete { totals, .. } => self.batch(totals),
+            Event::DocumentError {
+                key,
+                code,
+                message,
+                path,
+                stage,
+                ..
+            } => {
+                let stage = stage
+                    .as_deref()
+                    .map(|s| format!("{s}: "))
+                    .unwrap_or_default();
+                let path = path
+                    .as_deref()
+                    .map(|p| format!(" (at {})", harmless(p)))
+                    .unwrap_or_default();
+                let key = harmless(key);
+                self.failed(&format!(
+                    "{key}  {stage}{}{path}  {code}",
+                    harmless(message)
+                ));
+            }
+            Event::Notice { message, .. } => {
+                let text = format!("{} {message}", self.screen.err.warn("note:"));
+                self.say(&text);
+            }
+            Event::Complete { .. } | Event::Error { .. } => self.close(),
+        }
+    }
+
+    fn start(
+        &mut self,
+        title: &str,
+        resumed: bool,
+        done: &Counts,
+        expected: Option<u64>,
+        dry: bool,
+    ) {
+        self.close();
+        self.begun = Instant::now();
+        self.line_at = self.begun;
+        self.before = *done;
+        self.expected = expected;
+        self.errors = 0;
+        self.dry_run = dry;
+        let how = match (dry, resumed) {
+            (true, _) => " (dry run: nothing is written)".to_owned(),
+            (false, true) => {
+                format!(
+                    " (goes on; {} were handled before)",
+                    thousands(done.enumerated)
+                )
+            }
+            (false, false) => String::new(),
+        };
+        let about = match expected {
+            Some(n) if !self.screen.bar => format!(", about {}", plural(n, "document")),
+            _ => String::new(),
+        };
+        self.screen
+            .progress(format!("{}{how}{about}", self.screen.err.bold(title)));
+        if self.screen.bar {
+            self.bar = Some(bar(expected, self.screen.err.0));
+        }
+    }
+
+    fn batch(&mut self, totals: &Counts) {
+        if let Some(bar) = &self.bar {
+            if bar.length().is_some_and(|n| totals.enumerated > n) {
+                bar.set_length(totals.enumerated);
+            }
+            bar.set_position(totals.enumerated);
+            bar.set_message(self.words(totals));
+        } else if self.line_at.elapsed() >= LINE_EVERY {
+            self.line_at = Instant::now();
+            self.screen.progress(format!("  {}", self.words(totals)));
+        }
+    }
+
+    /// `12,000 of 2,000,000 · 41,000/s · 48 s left · 3 quarantined`
+    fn words(&self, totals: &Counts) -> String {
+        let elapsed_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let fresh = totals.enumerated.saturating_sub(self.before.enumerated);
+        let a_second = rate(fresh, elapsed_ms);
+        let mut parts = vec![match self.expected {
+            Some(n) => format!(
+                "{} of {}",
+                thousands(totals.enumerated),
+                thousands(n.max(totals.enumerated))
+            ),
+            None => plural(totals.enumerated, "document"),
+        }];
+        parts.push(format!("{}/s", thousands(a_second)));
+        if let Some(left) = self.expected.map(|n| n.saturating_sub(totals.enumerated))
+            && left > 0
+            && a_second > 0
+        {
+            parts.push(format!(
+                "{} left",
+                duration((left * 1000 / a_second).max(1000) / 1000 * 1000)
+            ));
+        }
+        if totals.quarantined > 0 {
+            let what = if self.dry_run {
+                "would fail"
+            } else {
+                "quarantined"
+            };
+            parts.push(
+                self.screen
+                    .err
+                    .warn(&format!("{} {what}", thousands(totals.quarantined))),
+            );
+        }
+        parts.join(" · ")
+    }
+
+    /// A dry run is there to list every failing document; a run shows the first few.
+    fn failed(&mut self, what: &str) {
+        self.errors += 1;
+        if self.dry_run {
+            let line = format!("  {} {what}", self.screen.out.bad_soft("would fail"));
+            match &self.bar {
+                Some(bar) => bar.suspend(|| self.screen.line(&line)),
+                None => self.screen.line(&line),
+            }
+        } else if self.errors <= ERRORS_SHOWN {
+            let text = format!("  {} {what}", self.screen.err.warn("quarantined"));
+            self.say(&text);
+        } else if self.errors == ERRORS_SHOWN + 1 {
+            self.say("  … and more, all listed by: whimbrel quarantine list");
+        }
+    }
+
+    fn say(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| self.screen.progress(text)),
+            None => self.screen.progress(text),
+        }
+    }
+
+    fn close(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// A bar on stderr.
+#[must_use]
+pub fn bar(expected: Option<u64>, colours: bool) -> ProgressBar {
+    let target = ProgressDrawTarget::stderr_with_hz(10);
+    let (bar, template) = match (expected, colours) {
+        (Some(n), true) => (
+            ProgressBar::with_draw_target(Some(n), target),
+            "  {bar:28.cyan/dim} {percent:>3} %  {msg}",
+        ),
+        (Some(n), false) => (
+            ProgressBar::with_draw_target(Some(n), target),
+            "  {bar:28} {percent:>3} %  {msg}",
+        ),
+        (None, _) => (
+            ProgressBar::with_draw_target(None, target),
+            "  {spinner} {msg}",
+        ),
+    };
+    // The templates are constants; should one be wrong, the default style shows as much.
+    let style =
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    bar.set_style(style.progress_chars("━━─"));
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
