@@ -128,7 +128,7 @@ fn conversation(n: usize) -> Bytes {
     format!(
         r#"{{"id":"c{n}","userId":"u{}","title":"Flight to Lisbon, number {n}","model":"large-2","temperature":0.7,"pinned":{},"createdAt":"2026-01-31T08:00:00.000Z","updatedAt":"2026-01-31T08:05:12.250Z","tokenCount":{},"tags":["travel","booking"],"messages":[{}],"_schemaVersion":1}}"#,
         n % 97,
-        n % 7 == 0,
+        n.is_multiple_of(7),
         n * 13 % 4000,
         messages.join(",")
     )

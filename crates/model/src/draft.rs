@@ -59,7 +59,7 @@ impl Draft {
         json::split_each(&source, |member| {
             members.push(Member {
                 name: if member.name_escaped {
-                    Name::Owned(json::unescape(slice(&source, &member.name))?)
+                    Name::Owned(json::resolve_name(&source, &member)?)
                 } else {
                     Name::Source(member.name)
                 },

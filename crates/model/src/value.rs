@@ -224,10 +224,7 @@ pub(crate) fn normal_form(literal: &str) -> (bool, String, i64) {
         None => (false, literal),
     };
     let (mantissa, exponent) = match rest.find(['e', 'E']) {
-        Some(at) => (
-            &rest[..at],
-            rest[at + 1..].parse::<i64>().unwrap_or(i64::MAX / 4),
-        ),
+        Some(at) => (&rest[..at], exponent_of(&rest[at + 1..])),
         None => (rest, 0),
     };
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
@@ -241,6 +238,16 @@ pub(crate) fn normal_form(literal: &str) -> (bool, String, i64) {
         (false, digits, 0)
     } else {
         (negative, digits, power)
+    }
+}
+
+/// An exponent beyond all reason counts as the greatest or the least that is still reckoned with.
+fn exponent_of(text: &str) -> i64 {
+    const GREATEST: i64 = i64::MAX / 4;
+    match text.parse::<i64>() {
+        Ok(exponent) => exponent.clamp(-GREATEST, GREATEST),
+        Err(_) if text.starts_with('-') => -GREATEST,
+        Err(_) => GREATEST,
     }
 }
 
@@ -297,6 +304,7 @@ mod tests {
             ("0.000", "-0", true),
             ("12345678901234567890", "12345678901234567891", false),
             ("-1", "1", false),
+            ("1e99999999999999999999", "1e-99999999999999999999", false),
         ] {
             let (a, b) = (Decimal::new(a).unwrap(), Decimal::new(b).unwrap());
             assert_eq!(a == b, same, "{a:?} {b:?}");

@@ -141,8 +141,6 @@ fn shuffled_map(map: &Map, seed: u64) -> Map {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(3000))]
-
     #[test]
     fn parse_undoes_write(value in common::value()) {
         let bytes = written(&value);

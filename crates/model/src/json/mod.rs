@@ -194,14 +194,21 @@ pub fn split(bytes: &[u8]) -> Result<Vec<RawMember>, JsonError> {
     let mut members = Vec::with_capacity(16);
     split_each(bytes, |member| {
         if member.name_escaped {
-            let name = &bytes[member.name.start as usize..member.name.end as usize];
-            string::unescape(name)
-                .map_err(|e| JsonError::lone_surrogate(e.at + member.name.start as usize))?;
+            resolve_name(bytes, &member)?;
         }
         members.push(member);
         Ok(())
     })?;
     Ok(members)
+}
+
+/// The name of a member of `bytes`, its escapes resolved.
+pub(crate) fn resolve_name(bytes: &[u8], member: &RawMember) -> Result<String, JsonError> {
+    let (start, end) = (member.name.start as usize, member.name.end as usize);
+    string::unescape(&bytes[start..end]).map_err(|mut error| {
+        error.at += start;
+        error
+    })
 }
 
 /// [`split`] for a caller that makes something else of the members, and checks their names. On an error

@@ -1,5 +1,8 @@
 //! Values of every kind, for property tests.
 
+// Each test program uses some of them.
+#![allow(dead_code)]
+
 use proptest::prelude::*;
 use whimbrel_model::{Decimal, GeoPoint, Map, Timestamp, Value};
 
@@ -22,7 +25,7 @@ pub fn double() -> impl Strategy<Value = f64> {
             f64::MAX,
             f64::MIN,
             1e-7,
-            9.999_999_999_999_999e-8,
+            1e-7f64.next_down(),
             1e16,
             1e20,
             1e21,
