@@ -45,6 +45,7 @@ pub(crate) trait Operate: Send + Sync {
 }
 
 /// A list of operations, applied in order and undone in reverse.
+#[derive(Default)]
 pub struct Operations {
     list: Vec<Box<dyn Operate>>,
     /// The key of each operation's residue in a complement: its number, from 0.

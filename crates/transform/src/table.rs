@@ -26,10 +26,6 @@ impl<'t> Source<'t> {
         }
     }
 
-    pub(crate) fn file(&self) -> &'t str {
-        self.file
-    }
-
     /// Parses the file; what is no TOML is recorded.
     pub(crate) fn parse(&self) -> Option<Spanned<DeTable<'t>>> {
         let (table, errors) = DeTable::parse_recoverable(self.text);

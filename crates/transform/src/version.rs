@@ -27,6 +27,7 @@ use whimbrel_model::{Code, DocContext, DocError, Draft, Map, VersionCode};
 /// [validate]
 /// required = ["widgetState"]
 /// ```
+#[derive(Default)]
 pub struct TomlVersion {
     description: String,
     up: Operations,
@@ -35,8 +36,10 @@ pub struct TomlVersion {
     checksum: String,
 }
 
+#[derive(Default)]
 enum Down {
     /// The inverse of `up`, with its complement.
+    #[default]
     Derived,
     /// The user's own operations; a complement is not needed.
     Given(Operations),
