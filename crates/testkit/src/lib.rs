@@ -1,1 +1,3 @@
-//! Under construction.
+//! Test tools of Whimbrel: what only tests need.
+
+pub mod crashing;

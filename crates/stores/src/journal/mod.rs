@@ -5,9 +5,12 @@
 
 mod cache;
 mod key;
+#[cfg(feature = "postgres")]
+mod postgres;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
+use crate::url::{StoreUrl, without_secret};
 use std::sync::Arc;
 use whimbrel_model::ledger::{Lease, QuarantineItem, Record};
 use whimbrel_model::{Journal, JournalError, Timestamp};
@@ -21,7 +24,7 @@ use whimbrel_model::{Journal, JournalError, Timestamp};
 pub async fn open(url: &str) -> Result<Arc<dyn Journal>, JournalError> {
     connect(url, true)
         .await?
-        .ok_or_else(|| failed(&shown(url), "it could not be created".to_owned()))
+        .ok_or_else(|| failed(&without_secret(url), "it could not be created".to_owned()))
 }
 
 /// Opens a ledger only to read it, and never creates one: `None` where there is none. For commands
@@ -34,30 +37,42 @@ pub async fn open_existing(url: &str) -> Result<Option<Arc<dyn Journal>>, Journa
 }
 
 async fn connect(url: &str, create: bool) -> Result<Option<Arc<dyn Journal>>, JournalError> {
-    let scheme = url.split(':').next().unwrap_or_default();
-    match scheme {
+    match StoreUrl::parse(url).map_err(|e| failed(&e.store, e.message))? {
         #[cfg(feature = "sqlite")]
-        "sqlite" => Ok(sqlite::SqliteJournal::open(url, create)
+        StoreUrl::Sqlite(Some(path)) => Ok(sqlite::SqliteJournal::open(&path, create)
+            .await?
+            .map(|j| Arc::new(j) as Arc<dyn Journal>)),
+        #[cfg(feature = "postgres")]
+        StoreUrl::Postgres => Ok(postgres::PostgresJournal::open(url, create)
             .await?
             .map(|j| Arc::new(j) as Arc<dyn Journal>)),
         _ => Err(failed(
-            &shown(url),
-            "a ledger's URL is `sqlite:path` or `postgres://…`, and its driver must be built in"
+            &without_secret(url),
+            "a ledger is kept in `sqlite:path` or `postgres://…`, where the program has that driver"
                 .to_owned(),
         )),
     }
 }
 
-/// A URL as messages show it: without user, password and options.
-fn shown(url: &str) -> String {
-    let base = url.split(['?', '#']).next().unwrap_or_default();
-    match base.split_once("://") {
-        Some((scheme, rest)) => {
-            let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
-            format!("{scheme}://{host}")
+/// Takes one option out of a URL's query: the URL without it, and its value.
+#[cfg(feature = "postgres")]
+fn query_option(url: &str, name: &str) -> (String, Option<String>) {
+    let Some((base, query)) = url.split_once('?') else {
+        return (url.to_owned(), None);
+    };
+    let (mut kept, mut value) = (Vec::new(), None);
+    for pair in query.split('&') {
+        match pair.split_once('=') {
+            Some((n, v)) if n == name => value = Some(v.to_owned()),
+            _ => kept.push(pair),
         }
-        None => base.to_owned(),
     }
+    let url = if kept.is_empty() {
+        base.to_owned()
+    } else {
+        format!("{base}?{}", kept.join("&"))
+    };
+    (url, value)
 }
 
 fn failed(ledger: &str, message: String) -> JournalError {
@@ -195,18 +210,25 @@ fn unsigned(ledger: &str, n: i64) -> Result<u64, JournalError> {
 mod tests {
     use super::*;
 
+    #[cfg(feature = "postgres")]
     #[test]
-    fn a_url_is_shown_without_its_secrets() {
-        for (url, expect) in [
+    fn an_option_is_taken_out_of_a_url() {
+        for (url, rest, value) in [
+            ("postgres://h/db", "postgres://h/db", None),
+            ("postgres://h/db?schema=a", "postgres://h/db", Some("a")),
             (
-                "postgres://u:p@h:1/db?schema=x&password=p",
-                "postgres://h:1/db",
+                "postgres://h/db?x=1&schema=a&y=2",
+                "postgres://h/db?x=1&y=2",
+                Some("a"),
             ),
-            ("postgres://u:p@ss@h/db", "postgres://h/db"),
-            ("sqlite:.whimbrel/ledger.db", "sqlite:.whimbrel/ledger.db"),
-            ("mysql://u:p@h", "mysql://h"),
+            (
+                "postgres://h/db?myschema=a",
+                "postgres://h/db?myschema=a",
+                None,
+            ),
         ] {
-            assert_eq!(shown(url), expect);
+            let (got, found) = query_option(url, "schema");
+            assert_eq!((got.as_str(), found.as_deref()), (rest, value), "{url}");
         }
     }
 }

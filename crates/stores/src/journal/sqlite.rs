@@ -3,50 +3,21 @@
 //! Every write is one `BEGIN IMMEDIATE` transaction in WAL mode with `synchronous = FULL`, so that it is
 //! on disk when the call returns, and no two processes decide on the same head or the same lease.
 
-use super::cache::{Block, BlockCache};
+mod file;
+mod preimages;
+mod trouble;
+
+use super::cache::BlockCache;
 use super::key::key_bytes;
 use super::{LeaseRow, check_follows, failed, item_of, item_text, later, signed, unsigned};
 use async_trait::async_trait;
-use rusqlite::{
-    CachedStatement, Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Transaction,
-    TransactionBehavior, ffi, params,
-};
-use std::collections::HashMap;
+use preimages::{BlockRow, find_hits, insert_block};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
-use whimbrel_model::ledger::{
-    FORMAT, Lease, PreimageBlock, PreimageHit, QuarantineItem, Record, RunId,
-};
+use trouble::Trouble;
+use whimbrel_model::ledger::{Lease, NO_HASH, PreimageBlock, PreimageHit, QuarantineItem, Record};
 use whimbrel_model::{Journal, JournalError, Key, Timestamp};
-
-/// How long a call waits for another process that is writing.
-const BUSY_WAIT: Duration = Duration::from_secs(10);
-
-/// Tells a ledger from any other SQLite file (`PRAGMA application_id`): "WBLG".
-const APPLICATION_ID: i64 = 0x5742_4C47;
-
-const TABLES: &str = "
-CREATE TABLE meta (format INTEGER NOT NULL, lineage TEXT NOT NULL);
-CREATE TABLE record (
-  seq INTEGER PRIMARY KEY, at TEXT NOT NULL, fence INTEGER NOT NULL,
-  previous TEXT NOT NULL, hash TEXT NOT NULL, entry TEXT NOT NULL);
-CREATE TABLE lease (
-  id INTEGER PRIMARY KEY CHECK (id = 1), fence INTEGER NOT NULL, holder TEXT,
-  acquired_at TEXT NOT NULL, expires_at TEXT NOT NULL);
-INSERT INTO lease VALUES (1, 0, NULL, '', '');
--- Runs and subjects, named once instead of in every row below.
-CREATE TABLE preimage_name (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
-CREATE TABLE preimage_block (
-  id INTEGER PRIMARY KEY AUTOINCREMENT, run INTEGER NOT NULL, subject INTEGER NOT NULL,
-  data BLOB NOT NULL);
-CREATE TABLE preimage_key (
-  subject INTEGER NOT NULL, key BLOB NOT NULL, block INTEGER NOT NULL, idx INTEGER NOT NULL,
-  PRIMARY KEY (subject, key, block, idx)) WITHOUT ROWID;
-CREATE TABLE quarantine (
-  id INTEGER PRIMARY KEY AUTOINCREMENT, subject TEXT NOT NULL, label TEXT NOT NULL,
-  item TEXT NOT NULL, attempts INTEGER NOT NULL, UNIQUE (subject, label));
-";
 
 pub(super) struct SqliteJournal {
     name: String,
@@ -54,72 +25,13 @@ pub(super) struct SqliteJournal {
     blocks: Arc<BlockCache>,
 }
 
-/// What can go wrong inside one call, before it has the ledger's name.
-enum Trouble {
-    Journal(JournalError),
-    Sqlite(rusqlite::Error),
-}
-
-impl From<JournalError> for Trouble {
-    fn from(error: JournalError) -> Self {
-        Self::Journal(error)
-    }
-}
-
-impl From<rusqlite::Error> for Trouble {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Sqlite(error)
-    }
-}
-
-impl Trouble {
-    fn named(self, ledger: &str) -> JournalError {
-        match self {
-            Self::Journal(error) => error,
-            Self::Sqlite(error) => failed(ledger, explain(&error)),
-        }
-    }
-
-    fn is_busy(&self) -> bool {
-        matches!(self, Self::Sqlite(e) if e.sqlite_error_code() == Some(ErrorCode::DatabaseBusy))
-    }
-}
-
-/// What happened and what to do. SQLite's own words name tables and files, never a stored value.
-fn explain(error: &rusqlite::Error) -> String {
-    const NOT_WRITTEN: &str = "nothing of this call was written";
-    let full = error
-        .sqlite_error()
-        .is_some_and(|e| e.extended_code == ffi::SQLITE_IOERR_SHMSIZE);
-    match error.sqlite_error_code() {
-        _ if full => format!("the disk is full; {NOT_WRITTEN}; free some space and run it again"),
-        Some(ErrorCode::DiskFull) => {
-            format!("the disk is full; {NOT_WRITTEN}; free some space and run it again")
-        }
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => format!(
-            "another process kept it locked for {} s; {NOT_WRITTEN}; run it again",
-            BUSY_WAIT.as_secs()
-        ),
-        Some(ErrorCode::ReadOnly) => format!("it is read-only; {NOT_WRITTEN}"),
-        Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
-            format!("the file cannot be opened ({error}); check its path and permissions")
-        }
-        Some(ErrorCode::NotADatabase) => "the file is no SQLite database".to_owned(),
-        Some(ErrorCode::DatabaseCorrupt) => {
-            format!("the file is damaged ({error}); restore it from a backup")
-        }
-        _ => error.to_string(),
-    }
-}
-
 impl SqliteJournal {
     /// `None` when there is no ledger and none is to be created.
-    pub(super) async fn open(url: &str, create: bool) -> Result<Option<Self>, JournalError> {
-        let path = url.strip_prefix("sqlite:").unwrap_or(url);
-        let path = path.strip_prefix("//").unwrap_or(path).to_owned();
+    pub(super) async fn open(path: &str, create: bool) -> Result<Option<Self>, JournalError> {
+        let path = path.to_owned();
         let name = format!("sqlite:{path}");
         let at = name.clone();
-        let opened = blocking(&name, move || open_file(Path::new(&path), &at, create)).await?;
+        let opened = blocking(&name, move || file::open(Path::new(&path), &at, create)).await?;
         Ok(opened.map(|connection| Self {
             name,
             connection: Arc::new(Mutex::new(connection)),
@@ -194,97 +106,6 @@ fn now() -> Timestamp {
     Timestamp::from_micros(jiff::Timestamp::now().as_microsecond())
 }
 
-fn open_file(path: &Path, name: &str, create: bool) -> Result<Option<Connection>, JournalError> {
-    if create {
-        make_file(path).map_err(|e| failed(name, format!("the file cannot be made: {e}")))?;
-    } else if !path.exists() {
-        return Ok(None);
-    }
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let named = |t: Trouble| t.named(name);
-    let mut connection = Connection::open_with_flags(path, flags).map_err(|e| named(e.into()))?;
-    let deadline = Instant::now() + BUSY_WAIT;
-    loop {
-        match prepare(&mut connection, name, create) {
-            Ok(true) => return Ok(Some(connection)),
-            Ok(false) => return Ok(None),
-            // Turning WAL on does not wait for other openers by itself.
-            Err(trouble) if trouble.is_busy() && Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            Err(trouble) => return Err(named(trouble)),
-        }
-    }
-}
-
-/// The file and its folder. The ledger keeps documents, so only its owner may read it.
-fn make_file(path: &Path) -> std::io::Result<()> {
-    if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder)?;
-    }
-    let mut options = std::fs::OpenOptions::new();
-    options.append(true).create(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path).map(drop)
-}
-
-/// Looks at what is there before anything is written; `false` when the file is still no ledger.
-fn prepare(connection: &mut Connection, name: &str, create: bool) -> Result<bool, Trouble> {
-    connection.busy_timeout(BUSY_WAIT)?;
-    let ready = recognise(connection, name)?;
-    if !ready && !create {
-        return Ok(false);
-    }
-    if !ready {
-        connection.pragma_update(None, "page_size", 8192)?;
-        connection.pragma_update(None, "journal_mode", "wal")?;
-    }
-    connection.pragma_update(None, "synchronous", "full")?;
-    // Checkpoints, each with its own wait for the disk, come once in 32 MiB rather than in every block.
-    connection.pragma_update(None, "wal_autocheckpoint", 4096)?;
-    connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
-    connection.set_prepared_statement_cache_capacity(32);
-    if !ready {
-        let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        // Another process may have made it since.
-        if !recognise(&tx, name)? {
-            tx.execute_batch(TABLES)?;
-            tx.execute(
-                "INSERT INTO meta VALUES (?1, lower(hex(randomblob(16))))",
-                params![FORMAT],
-            )?;
-            tx.pragma_update(None, "application_id", APPLICATION_ID)?;
-        }
-        tx.commit()?;
-    }
-    if !create {
-        connection.pragma_update(None, "query_only", true)?;
-    }
-    Ok(true)
-}
-
-/// Whether the file is a ledger that this program can use; `false` when it is empty.
-fn recognise(connection: &Connection, name: &str) -> Result<bool, Trouble> {
-    let id: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
-    if id != APPLICATION_ID {
-        let objects: i64 =
-            connection.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))?;
-        if id == 0 && objects == 0 {
-            return Ok(false);
-        }
-        let message =
-            "the file is a SQLite database of something else; a ledger needs its own file";
-        return Err(failed(name, message.to_owned()).into());
-    }
-    let found: u32 = connection.query_row("SELECT format FROM meta", [], |row| row.get(0))?;
-    if found > FORMAT {
-        let ledger = name.to_owned();
-        return Err(JournalError::NewerFormat { ledger, found }.into());
-    }
-    Ok(true)
-}
-
 fn read_lease(connection: &Connection, name: &str) -> Result<LeaseRow, Trouble> {
     let (fence, holder, acquired_at, expires_at) = connection
         .prepare_cached("SELECT fence, holder, acquired_at, expires_at FROM lease")?
@@ -339,95 +160,6 @@ fn file_quarantine(
     Ok(())
 }
 
-/// The number that stands for a run or a subject.
-fn name_id(tx: &Transaction<'_>, name: &str) -> Result<i64, Trouble> {
-    if let Some(id) = known_name(tx, name)? {
-        return Ok(id);
-    }
-    tx.execute("INSERT INTO preimage_name (name) VALUES (?1)", [name])?;
-    Ok(tx.last_insert_rowid())
-}
-
-fn known_name(connection: &Connection, name: &str) -> Result<Option<i64>, Trouble> {
-    Ok(connection
-        .prepare_cached("SELECT id FROM preimage_name WHERE name = ?1")?
-        .query_row([name], |row| row.get(0))
-        .optional()?)
-}
-
-struct BlockRow {
-    run: RunId,
-    subject: String,
-    keys: Vec<Vec<u8>>,
-    data: Vec<u8>,
-}
-
-fn insert_block(tx: &Transaction<'_>, block: &BlockRow) -> Result<(), Trouble> {
-    let run = name_id(tx, &block.run)?;
-    let subject = name_id(tx, &block.subject)?;
-    tx.prepare_cached("INSERT INTO preimage_block (run, subject, data) VALUES (?1, ?2, ?3)")?
-        .execute(params![run, subject, block.data])?;
-    let id = tx.last_insert_rowid();
-    let mut insert = tx.prepare_cached(
-        "INSERT INTO preimage_key (subject, key, block, idx) VALUES (?1, ?2, ?3, ?4)",
-    )?;
-    for (idx, key) in (0_i64..).zip(&block.keys) {
-        insert.execute(params![subject, key, id, idx])?;
-    }
-    Ok(())
-}
-
-fn find_hits(
-    connection: &Connection,
-    name: &str,
-    blocks: &BlockCache,
-    subject: &str,
-    keys: &[Vec<u8>],
-) -> Result<Vec<Vec<PreimageHit>>, Trouble> {
-    let Some(subject) = known_name(connection, subject)? else {
-        return Ok(keys.iter().map(|_| Vec::new()).collect());
-    };
-    let mut find = connection.prepare_cached(
-        "SELECT block, idx FROM preimage_key
-         WHERE subject = ?1 AND key = ?2 ORDER BY block DESC, idx DESC",
-    )?;
-    let mut load = connection.prepare_cached(
-        "SELECT n.name, b.data FROM preimage_block b JOIN preimage_name n ON n.id = b.run
-         WHERE b.id = ?1",
-    )?;
-    // One answer shares a block among all its hits, whatever the cache has room for.
-    let mut seen: HashMap<u64, Arc<Block>> = HashMap::new();
-    let mut answers = Vec::with_capacity(keys.len());
-    for key in keys {
-        let mut rows = find.query(params![subject, key])?;
-        let mut hits = Vec::new();
-        while let Some(row) = rows.next()? {
-            let id = unsigned(name, row.get(0)?)?;
-            let block = match seen.get(&id) {
-                Some(block) => block.clone(),
-                None => load_block(&mut load, blocks, name, id)?,
-            };
-            hits.push(block.hit(id, row.get(1)?));
-            seen.insert(id, block);
-        }
-        answers.push(hits);
-    }
-    Ok(answers)
-}
-
-fn load_block(
-    load: &mut CachedStatement<'_>,
-    blocks: &BlockCache,
-    name: &str,
-    id: u64,
-) -> Result<Arc<Block>, Trouble> {
-    if let Some(block) = blocks.get(id) {
-        return Ok(block);
-    }
-    let (run, data) = load.query_row([signed(name, id)?], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    Ok(blocks.put(id, Block::new(run, data)))
-}
-
 /// A stored row, before its numbers and its hash are judged.
 type RecordRow = (i64, String, i64, String, String, String);
 
@@ -479,8 +211,7 @@ impl Journal for SqliteJournal {
                 .prepare_cached("SELECT seq, hash FROM record ORDER BY seq DESC LIMIT 1")?
                 .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
                 .optional()?;
-            let (seq, hash) =
-                head.unwrap_or_else(|| (0, whimbrel_model::ledger::NO_HASH.to_owned()));
+            let (seq, hash) = head.unwrap_or_else(|| (0, NO_HASH.to_owned()));
             check_follows(name, (unsigned(name, seq)?, &hash), fence, &records)?;
             insert_records(tx, name, &records)?;
             file_quarantine(tx, name, &quarantine)
@@ -591,5 +322,63 @@ impl Journal for SqliteJournal {
 
     async fn break_lease(&self, by: &str, ttl_ms: u64) -> Result<Lease, JournalError> {
         self.take(by, ttl_ms, true).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use whimbrel_model::Entry;
+
+    async fn lease_and_record(journal: &SqliteJournal) -> (u64, Record) {
+        let fence = journal.acquire("test", 60_000).await.unwrap().fence;
+        let entry = Entry::LeaseBroken {
+            by: "b".repeat(100_000),
+            holder: String::new(),
+            fence: 0,
+        };
+        (fence, Record::following((0, NO_HASH), now(), fence, entry))
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_named_and_leaves_nothing_half_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = format!("{}/ledger.db", folder.path().display());
+        let journal = SqliteJournal::open(&path, true).await.unwrap().unwrap();
+        let (fence, record) = lease_and_record(&journal).await;
+        let limit = |pages: i64| {
+            let connection = journal.connection.lock().unwrap();
+            connection
+                .pragma_update(None, "max_page_count", pages)
+                .unwrap();
+        };
+        limit(1);
+        let full = journal
+            .append(fence, std::slice::from_ref(&record), &[])
+            .await
+            .unwrap_err();
+        assert!(full.to_string().contains("the disk is full"), "{full}");
+        assert!(journal.read(0, 10).await.unwrap().is_empty());
+        limit(1_000_000);
+        journal.append(fence, &[record], &[]).await.unwrap();
+        assert_eq!(journal.read(0, 10).await.unwrap().len(), 1);
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn only_its_owner_may_read_a_ledger() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep/er/ledger.db");
+        let journal = SqliteJournal::open(path.to_str().unwrap(), true)
+            .await
+            .unwrap()
+            .unwrap();
+        lease_and_record(&journal).await;
+        for end in ["", "-wal"] {
+            let file = format!("{}{end}", path.display());
+            let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+            assert_eq!(mode & 0o077, 0, "{file}");
+        }
     }
 }

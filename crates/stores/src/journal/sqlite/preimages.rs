@@ -1,0 +1,98 @@
+//! Blocks of pre-images, and the index that finds a key's.
+
+use super::trouble::Trouble;
+use crate::journal::cache::{Block, BlockCache};
+use crate::journal::{signed, unsigned};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Transaction, params};
+use std::collections::HashMap;
+use std::sync::Arc;
+use whimbrel_model::ledger::{PreimageHit, RunId};
+
+/// The number that stands for a run or a subject.
+fn name_id(tx: &Transaction<'_>, name: &str) -> Result<i64, Trouble> {
+    if let Some(id) = known_name(tx, name)? {
+        return Ok(id);
+    }
+    tx.execute("INSERT INTO preimage_name (name) VALUES (?1)", [name])?;
+    Ok(tx.last_insert_rowid())
+}
+
+fn known_name(connection: &Connection, name: &str) -> Result<Option<i64>, Trouble> {
+    Ok(connection
+        .prepare_cached("SELECT id FROM preimage_name WHERE name = ?1")?
+        .query_row([name], |row| row.get(0))
+        .optional()?)
+}
+
+pub(super) struct BlockRow {
+    pub run: RunId,
+    pub subject: String,
+    pub keys: Vec<Vec<u8>>,
+    pub data: Vec<u8>,
+}
+
+pub(super) fn insert_block(tx: &Transaction<'_>, block: &BlockRow) -> Result<(), Trouble> {
+    let run = name_id(tx, &block.run)?;
+    let subject = name_id(tx, &block.subject)?;
+    tx.prepare_cached("INSERT INTO preimage_block (run, subject, data) VALUES (?1, ?2, ?3)")?
+        .execute(params![run, subject, block.data])?;
+    let id = tx.last_insert_rowid();
+    let mut insert = tx.prepare_cached(
+        "INSERT INTO preimage_key (subject, key, block, idx) VALUES (?1, ?2, ?3, ?4)",
+    )?;
+    for (idx, key) in (0_i64..).zip(&block.keys) {
+        insert.execute(params![subject, key, id, idx])?;
+    }
+    Ok(())
+}
+
+pub(super) fn find_hits(
+    connection: &Connection,
+    name: &str,
+    blocks: &BlockCache,
+    subject: &str,
+    keys: &[Vec<u8>],
+) -> Result<Vec<Vec<PreimageHit>>, Trouble> {
+    let Some(subject) = known_name(connection, subject)? else {
+        return Ok(keys.iter().map(|_| Vec::new()).collect());
+    };
+    let mut find = connection.prepare_cached(
+        "SELECT block, idx FROM preimage_key
+         WHERE subject = ?1 AND key = ?2 ORDER BY block DESC, idx DESC",
+    )?;
+    let mut load = connection.prepare_cached(
+        "SELECT n.name, b.data FROM preimage_block b JOIN preimage_name n ON n.id = b.run
+         WHERE b.id = ?1",
+    )?;
+    // One answer shares a block among all its hits, whatever the cache has room for.
+    let mut seen: HashMap<u64, Arc<Block>> = HashMap::new();
+    let mut answers = Vec::with_capacity(keys.len());
+    for key in keys {
+        let mut rows = find.query(params![subject, key])?;
+        let mut hits = Vec::new();
+        while let Some(row) = rows.next()? {
+            let id = unsigned(name, row.get(0)?)?;
+            let block = match seen.get(&id) {
+                Some(block) => block.clone(),
+                None => load_block(&mut load, blocks, name, id)?,
+            };
+            hits.push(block.hit(id, row.get(1)?));
+            seen.insert(id, block);
+        }
+        answers.push(hits);
+    }
+    Ok(answers)
+}
+
+fn load_block(
+    load: &mut CachedStatement<'_>,
+    blocks: &BlockCache,
+    name: &str,
+    id: u64,
+) -> Result<Arc<Block>, Trouble> {
+    if let Some(block) = blocks.get(id) {
+        return Ok(block);
+    }
+    let (run, data) = load.query_row([signed(name, id)?], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(blocks.put(id, Block::new(run, data)))
+}

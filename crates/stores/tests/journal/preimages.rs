@@ -1,0 +1,158 @@
+//! What documents were before.
+
+use crate::fixture::{Place, filled, on_both};
+use std::time::Instant;
+use uuid::Uuid;
+use whimbrel_model::Key;
+use whimbrel_model::ledger::PreimageBlock;
+
+on_both!(
+    preimages_come_newest_first_and_all_stay,
+    keys_of_every_kind_are_told_apart,
+    a_large_block_is_put_at_once,
+);
+
+fn block(run: &str, subject: &str, keys: &[Key], data: &[u8]) -> PreimageBlock {
+    PreimageBlock {
+        run: run.to_owned(),
+        subject: subject.to_owned(),
+        keys: keys.to_vec(),
+        data: data.to_vec(),
+    }
+}
+
+async fn preimages_come_newest_first_and_all_stay(place: Place) {
+    let (journal, fence) = filled(&place, 1).await;
+    let keys: Vec<Key> = (0..4).map(Key::Int).collect();
+    for (run, subject, keys, data) in [
+        ("run1", "app/a", &keys[0..3], "first"),
+        ("run1", "app/a", &keys[1..2], "the same run again"),
+        ("run2", "app/b", &keys[0..1], "another subject"),
+        ("run2", "app/a", &keys[1..4], "second"),
+    ] {
+        journal
+            .put_preimages(fence, &block(run, subject, keys, data.as_bytes()))
+            .await
+            .unwrap();
+    }
+    let asked = [
+        keys[1].clone(),
+        Key::Int(9),
+        keys[0].clone(),
+        keys[3].clone(),
+        keys[1].clone(),
+    ];
+    // A second time, the blocks come from memory.
+    for _ in 0..2 {
+        let found = journal.preimages("app/a", &asked).await.unwrap();
+        let found: Vec<Vec<_>> = found
+            .iter()
+            .map(|hits| {
+                assert!(hits.windows(2).all(|w| w[0].block > w[1].block));
+                let text = |h: &whimbrel_model::ledger::PreimageHit| {
+                    (
+                        h.run.clone(),
+                        h.index,
+                        String::from_utf8(h.data.to_vec()).unwrap(),
+                    )
+                };
+                hits.iter().map(text).collect()
+            })
+            .collect();
+        let hit = |run: &str, index, data: &str| (run.to_owned(), index, data.to_owned());
+        let one = vec![
+            hit("run2", 0, "second"),
+            hit("run1", 0, "the same run again"),
+            hit("run1", 1, "first"),
+        ];
+        let zero = vec![hit("run1", 0, "first")];
+        let three = vec![hit("run2", 2, "second")];
+        assert_eq!(found, [one.clone(), vec![], zero, three, one]);
+    }
+    assert_eq!(
+        journal
+            .preimages("app/none", &asked)
+            .await
+            .unwrap()
+            .concat()
+            .len(),
+        0
+    );
+    let other = place.open().await;
+    assert_eq!(
+        other.preimages("app/b", &asked[2..3]).await.unwrap()[0].len(),
+        1
+    );
+}
+
+async fn keys_of_every_kind_are_told_apart(place: Place) {
+    let (journal, fence) = filled(&place, 1).await;
+    let long = "k".repeat(5000);
+    let keys = vec![
+        Key::Int(12),
+        Key::Int(-12),
+        Key::Int(i64::MIN),
+        Key::text("12"),
+        Key::text(""),
+        Key::text("a\0b"),
+        Key::text("a"),
+        Key::text(format!("{long}1")),
+        Key::text(format!("{long}2")),
+        Key::uuid(Uuid::from_u128(12)),
+        Key::Tuple(vec![Key::Int(1), Key::text("2")]),
+        Key::Tuple(vec![Key::text("1"), Key::Int(2)]),
+        Key::Tuple(vec![]),
+    ];
+    journal
+        .put_preimages(fence, &block("run", "app/a", &keys, b"data"))
+        .await
+        .unwrap();
+    let found = journal.preimages("app/a", &keys).await.unwrap();
+    for (place, hits) in found.iter().enumerate() {
+        let indexes: Vec<u32> = hits.iter().map(|h| h.index).collect();
+        assert_eq!(indexes, [u32::try_from(place).unwrap()], "{}", keys[place]);
+    }
+}
+
+async fn a_large_block_is_put_at_once(place: Place) {
+    let (journal, fence) = filled(&place, 1).await;
+    // Bytes that nothing can compress further, as a compressed block's are.
+    let mut n = 1_u64;
+    let data: Vec<u8> = std::iter::repeat_with(|| {
+        n = n
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (n >> 56) as u8
+    })
+    .take(3 << 20)
+    .collect();
+    let (mut times, mut all) = (Vec::new(), Vec::new());
+    for part in 0..8 {
+        let keys: Vec<Key> = (0..10_000)
+            .map(|n| Key::text(format!("conversation-{part}-{n:08}")))
+            .collect();
+        let begun = Instant::now();
+        journal
+            .put_preimages(fence, &block("run", "app/a", &keys, &data))
+            .await
+            .unwrap();
+        times.push(begun.elapsed());
+        all.extend(keys);
+    }
+    let begun = Instant::now();
+    for keys in all.chunks(64) {
+        let found = journal.preimages("app/a", keys).await.unwrap();
+        assert!(
+            found
+                .iter()
+                .all(|hits| hits.len() == 1 && hits[0].data.len() == data.len())
+        );
+    }
+    times.sort();
+    eprintln!(
+        "{}: 10,000 keys and 3 MiB put in {:?} (median of 8); 80,000 keys looked up in {:?}",
+        journal.name(),
+        times[4],
+        begun.elapsed()
+    );
+}
