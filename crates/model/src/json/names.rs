@@ -11,7 +11,6 @@ use xxhash_rust::xxh3::xxh3_64;
 const FEW: usize = 16;
 
 /// The names of all open objects, one above the other.
-#[derive(Default)]
 pub(super) struct Names {
     entries: Vec<Entry>,
     /// Names that hold escapes, resolved.
@@ -65,6 +64,14 @@ fn short(name: &[u8]) -> u64 {
 }
 
 impl Names {
+    /// With room for an ordinary document's names where there will be some.
+    pub(super) fn new(used: bool) -> Self {
+        Self {
+            entries: Vec::with_capacity(if used { 32 } else { 0 }),
+            resolved: Vec::new(),
+        }
+    }
+
     pub(super) fn open(&self) -> Base {
         Base {
             entries: self.entries.len() as u32,

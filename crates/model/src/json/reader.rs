@@ -141,8 +141,8 @@ impl<'a, B: Build> Reader<'a, B> {
         Ok(Self {
             text,
             at: 0,
-            open: Vec::new(),
-            names: Names::default(),
+            open: Vec::with_capacity(8),
+            names: Names::new(B::CHECK_NAMES),
             build,
             nul: false,
             lone_surrogate: false,
