@@ -1,4 +1,4 @@
-export default ({ title, ...rest }) => ({
+export const transform = ({ title, ...rest }) => ({
   ...rest,
   metadata: { totalTokens: 0, toolCallCount: 0 },
   name: title,

@@ -2,7 +2,7 @@
 
 use super::random::Random;
 use crate::{Outcome, process};
-use serde_json::{Value, json};
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use std::process::Command;
 
 const SEED: u64 = 20_261_122;
 
+/// As they stand in JSON.
 const WORDS: &[&str] = &[
     "the",
     "order",
@@ -31,7 +32,7 @@ const WORDS: &[&str] = &[
     "summary",
     "report",
     "please",
-    "\"quoted\"",
+    r#"\"quoted\""#,
     "naïve",
     "日本語",
     "compare",
@@ -104,11 +105,7 @@ fn write_csv(path: &Path, documents: u64) -> std::io::Result<()> {
     let mut out = BufWriter::with_capacity(1 << 20, File::create(path)?);
     for number in 0..documents {
         let (id, document) = conversation(number);
-        writeln!(
-            out,
-            "{id},\"{}\"",
-            document.to_string().replace('"', "\"\"")
-        )?;
+        writeln!(out, "{id},\"{}\"", document.replace('"', "\"\""))?;
     }
     out.flush()
 }
@@ -138,61 +135,84 @@ pub fn sqlite_command(database: &Path, command: &str) -> Outcome<Command> {
     Ok(shell)
 }
 
-/// The key, random as an app's are, and the document.
-fn conversation(number: u64) -> (String, Value) {
+/// The key, random as an app's are, and the document as JSON. Written by hand, for two million documents
+/// are to be made by a debug build.
+fn conversation(number: u64) -> (String, String) {
     let mut random = Random::new(SEED.wrapping_add(number.wrapping_mul(0xd134_2543_de82_ef95)));
-    let id = format!("conv_{:016x}{:08x}", random.next(), number);
+    let id = format!("conv_{:016x}{number:08x}", random.next());
     let created = 1_767_225_600 + random.below(25_000_000);
-    let messages: Vec<_> = (0..3 + random.below(3))
-        .map(|turn| message(&mut random, turn))
-        .collect();
-    let document = json!({
-        "id": id,
-        "userId": format!("user_{:06}", random.below(50_000)),
-        "title": words(&mut random, 4),
-        "createdAt": date(created),
-        "updatedAt": date(created + random.below(500_000)),
-        "model": random.pick(MODELS),
-        "messages": messages,
-        "widgetState": {
-            "view": "list",
-            "selected": random.below(20),
-            "filters": { "maxPrice": f64_of(random.below(100_000)) / 100.0, "open": random.below(2) == 0 },
-            "scroll": random.below(4000),
-        },
-        "tags": [random.pick(TAGS), random.pick(TAGS)],
-        "tokens": { "input": random.below(20_000), "output": random.below(4000), "cached": random.below(9000) },
-        "pinned": random.below(10) == 0,
-    });
-    (id, document)
-}
-
-fn message(random: &mut Random, turn: u64) -> Value {
-    let id = format!("msg_{:012x}", random.next() >> 16);
-    match turn % 3 {
-        0 => json!({ "id": id, "role": "user", "content": words(random, 15) }),
-        1 => json!({
-            "id": id,
-            "role": "assistant",
-            "content": Value::Null,
-            "toolCalls": [{
-                "id": format!("call_{:08x}", random.next() >> 32),
-                "name": random.pick(TOOLS),
-                "arguments": json!({ "query": words(random, 3), "limit": random.below(50) }).to_string(),
-            }],
-        }),
-        _ => json!({ "id": id, "role": "assistant", "content": words(random, 28) }),
+    let mut out = String::with_capacity(1400);
+    let _ = write!(
+        out,
+        r#"{{"id":"{id}","userId":"user_{:06}","title":""#,
+        random.below(50_000)
+    );
+    words(&mut out, &mut random, 4);
+    let updated = date(created + random.below(500_000));
+    let (created, model) = (date(created), random.pick(MODELS));
+    let _ = write!(
+        out,
+        r#"","createdAt":"{created}","updatedAt":"{updated}","model":"{model}","messages":["#
+    );
+    for turn in 0..3 + random.below(3) {
+        if turn > 0 {
+            out.push(',');
+        }
+        message(&mut out, &mut random, turn);
     }
+    let _ = write!(
+        out,
+        r#"],"widgetState":{{"view":"list","selected":{},"filters":{{"maxPrice":{}.{}{},"open":{}}},"scroll":{}}}"#,
+        random.below(20),
+        random.below(1000),
+        random.below(10),
+        // JSON's shortest form of a number has no zero at its end.
+        1 + random.below(9),
+        random.below(2) == 0,
+        random.below(4000),
+    );
+    let _ = write!(
+        out,
+        r#","tags":["{}","{}"],"tokens":{{"input":{},"output":{},"cached":{}}},"pinned":{}}}"#,
+        random.pick(TAGS),
+        random.pick(TAGS),
+        random.below(20_000),
+        random.below(4000),
+        random.below(9000),
+        random.below(10) == 0,
+    );
+    (id, out)
 }
 
-fn words(random: &mut Random, count: u64) -> String {
-    let chosen: Vec<_> = (0..count).map(|_| random.pick(WORDS)).collect();
-    chosen.join(" ")
+fn message(out: &mut String, random: &mut Random, turn: u64) {
+    let _ = write!(out, r#"{{"id":"msg_{:012x}","role":"#, random.next() >> 16);
+    if turn % 3 == 1 {
+        let (call, tool) = (random.next() >> 32, random.pick(TOOLS));
+        let (query, limit) = (random.pick(TAGS), random.below(50));
+        // The arguments are JSON within a string, as models give them.
+        let _ = write!(
+            out,
+            r#""assistant","content":null,"toolCalls":[{{"id":"call_{call:08x}","name":"{tool}","arguments":"{{\"query\":\"{query} now\",\"limit\":{limit}}}"}}]}}"#
+        );
+        return;
+    }
+    let (role, length) = if turn % 3 == 0 {
+        ("user", 15)
+    } else {
+        ("assistant", 28)
+    };
+    let _ = write!(out, r#""{role}","content":""#);
+    words(out, random, length);
+    out.push_str("\"}");
 }
 
-/// Exact: the numbers are small.
-fn f64_of(number: u64) -> f64 {
-    f64::from(u32::try_from(number).unwrap_or(u32::MAX))
+fn words(out: &mut String, random: &mut Random, count: u64) {
+    for number in 0..count {
+        if number > 0 {
+            out.push(' ');
+        }
+        out.push_str(random.pick(WORDS));
+    }
 }
 
 /// Seconds since 1970 as RFC 3339 (Howard Hinnant, "chrono-compatible low-level date algorithms").
@@ -217,16 +237,32 @@ fn date(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::Value;
 
     #[test]
     fn documents_are_seeded_and_of_the_stated_size() {
         assert_eq!(conversation(7), conversation(7));
         assert_ne!(conversation(7).0, conversation(8).0);
         let sizes: Vec<_> = (0..500)
-            .map(|number| conversation(number).1.to_string().len())
+            .map(|number| conversation(number).1.len())
             .collect();
         let mean = sizes.iter().sum::<usize>() / sizes.len();
         assert!((1050..1150).contains(&mean), "{mean}");
+    }
+
+    #[test]
+    fn documents_are_json() {
+        for number in 0..500 {
+            let (id, document) = conversation(number);
+            let parsed: Value = serde_json::from_str(&document).unwrap();
+            assert_eq!(parsed["id"], id);
+            assert_eq!(parsed.to_string(), document);
+            let call = parsed["messages"][1]["toolCalls"][0]["arguments"]
+                .as_str()
+                .unwrap();
+            let arguments: Value = serde_json::from_str(call).unwrap();
+            assert!(arguments["limit"].is_u64(), "{call}");
+        }
     }
 
     #[test]
