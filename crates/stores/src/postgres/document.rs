@@ -77,6 +77,17 @@ pub(super) fn read(table: &Table, key: &Key, row: &Row, at: usize) -> Result<Doc
     })
 }
 
+/// The same for a row that was asked for by its key: what is no document gets a body that no reader takes
+/// for one, so that it fails as that document and not as the whole batch.
+pub(super) fn read_or_hollow(table: &Table, key: &Key, row: &Row, at: usize) -> Option<Document> {
+    let revision = raw(row, at).ok().flatten()?.to_vec();
+    Some(read(table, key, row, at).unwrap_or_else(|_| Document {
+        key: key.clone(),
+        body: Body::Json(Bytes::new()),
+        revision: Revision(revision),
+    }))
+}
+
 fn decode(field: &Field, bytes: Option<&[u8]>) -> Result<Value, String> {
     let Some(bytes) = bytes else {
         return Ok(Value::Null);
@@ -104,6 +115,10 @@ fn merge(map: &mut Map, more: Map) -> Result<(), String> {
 /// # Errors
 /// Why the table cannot hold it; names fields, never values.
 pub(super) fn cells(table: &Table, key: &Key, body: &Body) -> Result<Vec<Cell>, String> {
+    if body.size() > super::DOCUMENT_BYTES {
+        let limit = super::DOCUMENT_BYTES >> 20;
+        return Err(format!("the document is larger than {limit} MiB"));
+    }
     match &table.payload {
         Payload::Json { wire, .. } => {
             let content = json_content(body, *wire, table.plain)?;

@@ -108,7 +108,7 @@ mod tests {
         check(-62_135_596_800_000_000, "0001-01-01 00:00:00+00");
         check(-62_135_596_800_000_001, "0001-12-31 23:59:59.999999+00 BC");
         // Beyond what microseconds since 1970 can say in 64 bits.
-        let last = Timestamp::new(9_224_318_015, 999_999_000).unwrap();
+        let last = Timestamp::new(9_224_318_015_999, 999_999_000).unwrap();
         let text = "294276-12-31 23:59:59.999999+00";
         assert_eq!(
             (write(last).as_deref(), read(text)),

@@ -146,13 +146,6 @@ impl PgStore {
         )
     }
 
-    fn unreadable(&self, collection: &str, key: &Key, why: &str) -> StoreError {
-        self.terminal(
-            Code::DocUnreadable,
-            format!("document {key} of collection {collection:?} cannot be read: {why}"),
-        )
-    }
-
     async fn check_database(&self) -> Result<(), StoreError> {
         let client = self.connections.get().await?;
         let failed = |error| self.plain_failure("looking at the database", error);
@@ -376,10 +369,10 @@ impl Store for PgStore {
     }
 
     async fn ensure(&self, collection: &str, key: &KeyKind) -> Result<(), StoreError> {
+        self.refuse_if_read_only()?;
         if self.find(collection).await?.is_some() {
             return Ok(());
         }
-        self.refuse_if_read_only()?;
         let sql = self.create_sql(collection, key)?;
         let client = self.connections.get().await?;
         let made = client.batch_execute(&sql).await;

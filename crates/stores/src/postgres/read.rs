@@ -139,9 +139,8 @@ pub(super) async fn get(
         else {
             continue;
         };
-        let document = document::read(table, key, &row, 1)
-            .map_err(|why| store.unreadable(&table.collection, key, &why))?;
-        *slot = Some(document);
+        let document = document::read_or_hollow(table, key, &row, 1);
+        *slot = document;
     }
     Ok(found)
 }
