@@ -196,7 +196,7 @@ fn message(out: &mut String, random: &mut Random, turn: u64) {
         );
         return;
     }
-    let (role, length) = if turn % 3 == 0 {
+    let (role, length) = if turn.is_multiple_of(3) {
         ("user", 15)
     } else {
         ("assistant", 28)

@@ -43,7 +43,6 @@ const RULES: &[Rule] = &[
         crates: &["stores"],
         words: &[
             "migration",
-            "schema_version",
             "schemaversion",
             "schema version",
             "versioncode",
