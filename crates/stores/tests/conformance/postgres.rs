@@ -1,68 +1,9 @@
-//! PostgreSQL as a subject: a schema of its own for each test, found by the search path.
+//! PostgreSQL as a subject.
 
-use super::subject::{COLLECTIONS, Subject, id_fields, kind_of, no_fields, open, server};
-use std::sync::atomic::{AtomicU32, Ordering};
-use tokio_postgres::{Client, NoTls};
+use super::servers::{Schema, server, unique};
+use super::subject::{COLLECTIONS, Subject, id_fields, kind_of, no_fields, open};
 use whimbrel_model::KeyKind;
 use whimbrel_stores::{CollectionConfig, LayoutChoice, OpenOptions};
-
-/// A schema that is dropped with the test.
-pub struct Schema {
-    name: String,
-    /// Opens stores whose unqualified names are this schema's tables.
-    pub url: String,
-    server: String,
-}
-
-fn unique() -> String {
-    static USED: AtomicU32 = AtomicU32::new(0);
-    let number = USED.fetch_add(1, Ordering::Relaxed);
-    format!("whimbrel_test_{}_{number}", std::process::id())
-}
-
-impl Schema {
-    pub async fn create(server: String) -> Self {
-        let name = unique();
-        let mark = if server.contains('?') { '&' } else { '?' };
-        let schema = Self {
-            url: format!("{server}{mark}options=-csearch_path%3D{name}"),
-            server,
-            name,
-        };
-        let name = &schema.name;
-        let sql = format!("DROP SCHEMA IF EXISTS {name} CASCADE; CREATE SCHEMA {name}");
-        schema.client().await.batch_execute(&sql).await.unwrap();
-        schema
-    }
-
-    /// A connection of the test's own, as an app would have one.
-    pub async fn client(&self) -> Client {
-        let (client, connection) = tokio_postgres::connect(&self.server, NoTls).await.unwrap();
-        tokio::spawn(connection);
-        let sql = format!("SET search_path = {}", self.name);
-        client.batch_execute(&sql).await.unwrap();
-        client
-    }
-}
-
-impl Drop for Schema {
-    fn drop(&mut self) {
-        let (server, name) = (self.server.clone(), self.name.clone());
-        // The test's own runtime may be on its way down.
-        let dropping = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.unwrap().block_on(async {
-                let (client, connection) = tokio_postgres::connect(&server, NoTls).await.unwrap();
-                tokio::spawn(connection);
-                let sql = format!("SET lock_timeout = '5s'; DROP SCHEMA {name} CASCADE");
-                if let Err(error) = client.batch_execute(&sql).await {
-                    println!("schema {name} is left behind: {error}");
-                }
-            });
-        });
-        let _ = dropping.join();
-    }
-}
 
 pub async fn json() -> Option<Subject> {
     let schema = Schema::create(server("WHIMBREL_TEST_POSTGRES")?).await;
