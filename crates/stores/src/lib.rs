@@ -5,6 +5,8 @@
 mod body;
 pub mod config;
 pub mod journal;
+#[cfg(feature = "sqlite")]
+pub mod jsonl;
 pub mod memory;
 #[cfg(feature = "postgres")]
 pub mod postgres;
@@ -27,7 +29,10 @@ pub async fn open(url: &str, options: &OpenOptions) -> Result<Arc<dyn Store>, St
         StoreUrl::Sqlite(path) => sqlite::open(path.as_deref(), options).await,
         #[cfg(feature = "postgres")]
         StoreUrl::Postgres => postgres::open(url, options).await,
+        #[cfg(feature = "sqlite")]
+        StoreUrl::Jsonl(path) => jsonl::open(&path, options).await,
         StoreUrl::Memory(name) => Ok(memory::open(&name, options)),
+        #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
         _ => Err(url::invalid(
             url,
             "the program was built without this kind of store",

@@ -10,6 +10,8 @@ mod conformance {
     pub mod limits;
     #[cfg(feature = "postgres")]
     pub mod postgres;
+    #[cfg(feature = "postgres")]
+    pub mod servers;
     pub mod scans;
     pub mod subject;
     pub mod values;
@@ -54,6 +56,16 @@ mod sqlite_json {
 #[cfg(feature = "sqlite")]
 mod sqlite_columns {
     run_cases!(crate::conformance::subject::sqlite_columns);
+}
+
+#[cfg(feature = "sqlite")]
+mod jsonl {
+    run_cases!(crate::conformance::subject::jsonl);
+}
+
+#[cfg(feature = "sqlite")]
+mod jsonl_zst {
+    run_cases!(crate::conformance::subject::jsonl_zst);
 }
 
 #[cfg(feature = "postgres")]

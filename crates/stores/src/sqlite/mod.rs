@@ -37,12 +37,31 @@ use whimbrel_model::{
 /// # Errors
 /// The file cannot be used as a database.
 pub async fn open(path: Option<&str>, options: &OpenOptions) -> Result<Arc<dyn Store>, StoreError> {
-    let name = format!("sqlite:{}", path.unwrap_or(":memory:"));
     let place = Place {
-        name: name.clone(),
+        name: format!("sqlite:{}", path.unwrap_or(":memory:")),
         path: path.map(PathBuf::from),
         read_only: options.read_only,
+        temporary: false,
     };
+    open_place(place, options).await
+}
+
+/// Opens a file that is thrown away when the process ends: its writes wait for no disk.
+pub(crate) async fn open_temporary(
+    path: &Path,
+    options: &OpenOptions,
+) -> Result<Arc<dyn Store>, StoreError> {
+    let place = Place {
+        name: "index".to_owned(),
+        path: Some(path.to_owned()),
+        read_only: false,
+        temporary: true,
+    };
+    open_place(place, options).await
+}
+
+async fn open_place(place: Place, options: &OpenOptions) -> Result<Arc<dyn Store>, StoreError> {
+    let name = place.name.clone();
     let parallel = std::thread::available_parallelism().map_or(2, |n| n.get().clamp(1, 8));
     let missing = place.path.as_deref().is_some_and(|p| !p.exists());
     if missing {

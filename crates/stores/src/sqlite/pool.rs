@@ -18,6 +18,8 @@ pub(super) struct Place {
     /// `None`: in memory.
     pub(super) path: Option<PathBuf>,
     pub(super) read_only: bool,
+    /// Nobody needs the file after a crash.
+    pub(super) temporary: bool,
 }
 
 /// A cancelled caller leaves its work running to its end, so a connection never comes back in the middle
@@ -133,7 +135,7 @@ fn connect(place: &Place, create: bool) -> Result<Connection, StoreError> {
     let failed = |e| store_error(&place.name, "open the database", e);
     let Some(path) = &place.path else {
         let connection = Connection::open_in_memory().map_err(failed)?;
-        settle(&connection).map_err(failed)?;
+        settle(&connection, place).map_err(failed)?;
         return Ok(connection);
     };
     let made = !path.exists();
@@ -150,7 +152,7 @@ fn connect(place: &Place, create: bool) -> Result<Connection, StoreError> {
         flags |= OpenFlags::SQLITE_OPEN_CREATE;
     }
     let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
-    settle(&connection).map_err(failed)?;
+    settle(&connection, place).map_err(failed)?;
     if made {
         // An app's file keeps the journal mode that the app chose.
         connection
@@ -160,12 +162,13 @@ fn connect(place: &Place, create: bool) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-fn settle(connection: &Connection) -> rusqlite::Result<()> {
+fn settle(connection: &Connection, place: &Place) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.pragma_update(None, "foreign_keys", true)?;
     // A commit is reported to the ledger, so it has to survive a power cut.
-    connection.pragma_update(None, "synchronous", "full")?;
+    let synchronous = if place.temporary { "off" } else { "full" };
+    connection.pragma_update(None, "synchronous", synchronous)?;
     connection.pragma_update(None, "cache_size", -16_000)
 }
 

@@ -62,7 +62,7 @@ pub async fn documents_at_the_limit(subject: &Subject) {
 pub async fn read_only_refuses(subject: &Subject) {
     let collection = subject.text().await;
     subject.fill(collection, &many(3)).await;
-    let reader = subject.read_only().await;
+    let (reader, _copy) = subject.read_only().await;
     let write = subject.put(collection, "key-000000", 9, Guard::Any);
     let written = reader.write(&[write]).await.unwrap_err();
     let ensured = reader.ensure("others", &KeyKind::Text).await.unwrap_err();

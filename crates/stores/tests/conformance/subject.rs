@@ -18,6 +18,8 @@ pub struct Subject {
     key_fields: fn(&str) -> Vec<String>,
     /// Kinds of key that the store has no collections for.
     unsupported: fn(&KeyKind) -> bool,
+    /// Can be open only once.
+    exclusive: bool,
     /// Reads a UUID key back as a text.
     pub uuid_as_text: bool,
     /// What is removed once the test is over: a directory, a schema.
@@ -91,6 +93,31 @@ pub async fn sqlite_columns() -> Option<Subject> {
 }
 
 #[cfg(feature = "sqlite")]
+pub async fn jsonl() -> Option<Subject> {
+    files("jsonl").await
+}
+
+/// Files that are there already, compressed, and stay so.
+#[cfg(feature = "sqlite")]
+pub async fn jsonl_zst() -> Option<Subject> {
+    files("jsonl.zst").await
+}
+
+#[cfg(feature = "sqlite")]
+async fn files(ending: &str) -> Option<Subject> {
+    let kept = tempfile::tempdir().unwrap();
+    for collection in COLLECTIONS {
+        std::fs::write(kept.path().join(format!("{collection}.{ending}")), b"").unwrap();
+    }
+    let url = format!("jsonl:{}", kept.path().display());
+    let mut subject = open(url, OpenOptions::default(), id_fields, Some(Box::new(kept))).await;
+    subject.unsupported = |kind| matches!(kind, KeyKind::Tuple(_));
+    subject.uuid_as_text = true;
+    subject.exclusive = true;
+    Some(subject)
+}
+
+#[cfg(feature = "sqlite")]
 fn file() -> (tempfile::TempDir, String) {
     let kept = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}", kept.path().join("app.db").display());
@@ -111,22 +138,8 @@ pub async fn open(
         key_fields,
         unsupported: |_| false,
         uuid_as_text: false,
+        exclusive: false,
         _kept: kept,
-    }
-}
-
-/// Whether a store that needs a server is tested: its URL from `variable`. Fails where it is not set,
-/// unless servers are left out on purpose.
-pub fn server(variable: &str) -> Option<String> {
-    match std::env::var(variable) {
-        Ok(url) => Some(url),
-        Err(_) if std::env::var("WHIMBREL_TEST_WITHOUT_SERVERS").as_deref() == Ok("1") => {
-            println!("SKIPPED: {variable} is not set, and WHIMBREL_TEST_WITHOUT_SERVERS=1");
-            None
-        }
-        Err(_) => panic!(
-            "{variable} is not set; set it, or leave the servers out with WHIMBREL_TEST_WITHOUT_SERVERS=1"
-        ),
     }
 }
 
@@ -149,13 +162,22 @@ impl Subject {
         self.collection(&KeyKind::Int).await.unwrap()
     }
 
-    /// The same database, opened for reading only.
-    pub async fn read_only(&self) -> Arc<dyn Store> {
+    /// The same database, opened for reading only; a copy where it can be open only once.
+    pub async fn read_only(&self) -> (Arc<dyn Store>, Option<tempfile::TempDir>) {
         let options = OpenOptions {
             read_only: true,
             ..self.options.clone()
         };
-        whimbrel_stores::open(&self.url, &options).await.unwrap()
+        let Some(directory) = self.url.strip_prefix("jsonl:").filter(|_| self.exclusive) else {
+            return (whimbrel_stores::open(&self.url, &options).await.unwrap(), None);
+        };
+        let copy = tempfile::tempdir().unwrap();
+        for file in std::fs::read_dir(directory).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
+        }
+        let url = format!("jsonl:{}", copy.path().display());
+        (whimbrel_stores::open(&url, &options).await.unwrap(), Some(copy))
     }
 
     /// A document as this store would give it back: with its key where the store keeps it there.
