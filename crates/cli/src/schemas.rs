@@ -7,7 +7,7 @@ use std::sync::Arc;
 use whimbrel_model::compat::Compatibility;
 use whimbrel_model::rule::CopyRule;
 use whimbrel_model::{Code, Schema};
-use whimbrel_transform::LoadError;
+use whimbrel_transform::{LoadError, ScriptLimits};
 
 /// The schema of one collection.
 ///
@@ -28,7 +28,13 @@ pub fn load(name: &str, collection: &Collection) -> Result<Schema, Failure> {
             "whimbrel new schema {name} initial   (writes version 1)"
         )));
     }
-    whimbrel_transform::load_schema(dir, name, &collection.version_field).map_err(|e| failure(&e))
+    whimbrel_transform::load_schema(
+        dir,
+        name,
+        &collection.version_field,
+        ScriptLimits::default(),
+    )
+    .map_err(|e| failure(&e))
 }
 
 /// The schema, or `None` where the collection has none.
@@ -48,7 +54,8 @@ pub fn load_if_any(name: &str, collection: &Collection) -> Result<Option<Schema>
 /// # Errors
 /// The file cannot be read or is not valid.
 pub fn rules(file: &Path) -> Result<Vec<CopyRule>, Failure> {
-    whimbrel_transform::load_rules(file).map_err(|e| failure(&e))
+    let rules = whimbrel_transform::load_rules(file, ScriptLimits::default());
+    rules.map(|r| r.rules).map_err(|e| failure(&e))
 }
 
 /// A path as short as it can be said from here.
@@ -124,27 +131,14 @@ impl FileCache {
     }
 }
 
-/// What is known of each version's change without running it, from version 2 on. Versions that only a
-/// trial can judge are left out.
+/// What is known of each version's change without running it, from version 2 on.
 #[must_use]
 pub fn known_compatibility(schema: &Schema) -> Vec<(u32, Compatibility, Vec<String>)> {
-    let mut known = Vec::new();
-    for version in schema.versions().iter().skip(1) {
-        let shape = version.code.shape();
-        if shape.judgements.is_empty() {
-            continue;
-        }
-        let all = shape
-            .judgements
-            .iter()
-            .fold(Compatibility::Full, |all, j| all.and(j.compatibility));
-        let reasons = shape
-            .judgements
-            .iter()
-            .filter(|j| j.compatibility != Compatibility::Full)
-            .map(|j| j.reason.clone())
-            .collect();
-        known.push((version.number, all, reasons));
-    }
-    known
+    let pairs = schema.versions().windows(2);
+    pairs
+        .map(|pair| {
+            let (compatibility, reasons) = whimbrel_transform::judge(&pair[1], Some(&pair[0]));
+            (pair[1].number, compatibility, reasons)
+        })
+        .collect()
 }
