@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use whimbrel_model::ledger::Counts;
+use whimbrel_model::store::Layout;
 use whimbrel_model::{
     Body, Code, DocError, Document, Draft, Fingerprint, Guard, Key, KeyKind, KeyRange, Map, Value,
     Write, WriteOutcome,
@@ -32,6 +33,8 @@ pub(crate) struct Deliverer {
     /// By target collection: whether it was empty when the run first looked. Only then may writes be tried
     /// without looking first.
     fresh: Mutex<HashMap<String, bool>>,
+    /// Target collections whose columns have types: a document may come back in another form.
+    typed: Mutex<HashSet<String>>,
 }
 
 /// What became of one unit.
@@ -53,6 +56,7 @@ impl Deliverer {
             skip_existing,
             ignored,
             fresh: Mutex::new(HashMap::new()),
+            typed: Mutex::new(HashSet::new()),
         }
     }
 
@@ -124,6 +128,12 @@ impl Deliverer {
                 .store
                 .scan(collection, &KeyRange::all(), 1, 1)
                 .await?;
+            let described = self.target.store.describe(collection).await?;
+            if described.is_some_and(|d| matches!(d.layout, Layout::Columns(_)))
+                && let Ok(mut typed) = self.typed.lock()
+            {
+                typed.insert(collection.to_owned());
+            }
             if let Ok(mut fresh) = self.fresh.lock() {
                 fresh
                     .entry(collection.to_owned())
@@ -207,6 +217,7 @@ impl Deliverer {
                 wanted.entry(collection).or_default().push(key);
             }
         }
+        self.see_as_held(units, &mut seen).await?;
         for (collection, keys) in wanted {
             for slice in keys.chunks(self.target.store.limits().batch_writes as usize) {
                 let found = self.target.store.get(&collection, slice).await?;
@@ -219,6 +230,25 @@ impl Deliverer {
             }
         }
         Ok(seen)
+    }
+
+    /// What typed collections would make of the outputs.
+    async fn see_as_held(&self, units: &[Unit], seen: &mut Seen) -> Result<(), EngineError> {
+        let typed = self.typed.lock().map(|t| t.clone()).unwrap_or_default();
+        for collection in typed {
+            let outputs: Vec<&Output> = units
+                .iter()
+                .flat_map(|u| &u.outputs)
+                .filter(|o| self.collection_of(o) == collection)
+                .collect();
+            let bodies = outputs.iter().map(|o| o.body.clone()).collect();
+            let held = self.target.store.held(&collection, bodies).await?;
+            for (output, body) in outputs.into_iter().zip(held) {
+                seen.held
+                    .insert((collection.clone(), output.key.clone()), body);
+            }
+        }
+        Ok(())
     }
 
     fn plan(&self, unit: &Unit, seen: &Seen) -> Result<Plan, DocError> {
@@ -234,7 +264,9 @@ impl Deliverer {
                 None => Guard::Absent,
                 Some(found) => {
                     exist += 1;
-                    if self.skip_existing || self.same(found, &output.body)? {
+                    if self.skip_existing
+                        || self.same(found, seen.held.get(&spot).unwrap_or(&output.body))?
+                    {
                         continue;
                     }
                     let ours = unit.provenance.is_none()
@@ -454,6 +486,8 @@ struct Plan {
 #[derive(Default)]
 struct Seen {
     documents: HashMap<Spot, Document>,
+    /// Outputs as a typed collection would give them back.
+    held: HashMap<Spot, Body>,
     provenance: HashMap<String, Provenance>,
 }
 

@@ -1,6 +1,6 @@
 //! What every database must offer.
 
-use crate::{Code, Document, Key, KeyKind, KeyRange, Write, WriteOutcome};
+use crate::{Body, Code, Document, Key, KeyKind, KeyRange, Write, WriteOutcome};
 use async_trait::async_trait;
 use std::fmt;
 
@@ -51,6 +51,13 @@ pub trait Store: Send + Sync + fmt::Debug {
         collection: &str,
         keys: &[Key],
     ) -> Result<Vec<Option<Document>>, StoreError>;
+
+    /// The bodies as the collection would give them back after a write. Typed columns have their own forms
+    /// (an instant's text, a number's digits), so a target is compared with these. A body that cannot be
+    /// held comes back as it is: writing it will say why.
+    async fn held(&self, _collection: &str, bodies: Vec<Body>) -> Result<Vec<Body>, StoreError> {
+        Ok(bodies)
+    }
 
     /// Applies the writes in one transaction and says what became of each, in order. A lost guard or a
     /// refused document leaves the others applied. On `Err` of kind `Transient` or `Terminal` nothing

@@ -228,10 +228,10 @@ mod tests {
         }
 
         #[test]
-        fn damage_is_an_error(entries in entries(), at in any::<prop::sample::Index>(), bit in 0..8) {
+        fn damage_is_an_error(entries in entries(), at in any::<prop::sample::Index>(), bit in 0..8_u8) {
             let mut data = encode(&entries).unwrap();
             let at = at.index(data.len());
-            data[at] ^= 1 << bit;
+            data[at] ^= 1_u8 << bit;
             // A flipped bit may hit a part of zstd's frame that means nothing; then all is still there.
             if let Ok(decoded) = decode(&data) {
                 prop_assert_eq!(&decoded.content, &decode(&encode(&entries).unwrap()).unwrap().content);

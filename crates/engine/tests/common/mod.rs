@@ -153,3 +153,19 @@ pub fn conversation(i: usize) -> (Key, String) {
     );
     (Key::text(format!("c{i:05}")), json)
 }
+
+/// The PostgreSQL that `cargo xtask test` starts. Without it the test fails, unless it was said that no
+/// server is there.
+pub fn postgres() -> Option<String> {
+    match std::env::var("WHIMBREL_TEST_POSTGRES") {
+        Ok(url) => Some(url),
+        Err(_) if std::env::var("WHIMBREL_TEST_WITHOUT_SERVERS").is_ok_and(|v| v == "1") => {
+            println!("SKIPPED: WHIMBREL_TEST_POSTGRES is not set");
+            None
+        }
+        Err(_) => panic!(
+            "WHIMBREL_TEST_POSTGRES is not set: run `cargo xtask test`, which starts a server, or set \
+             WHIMBREL_TEST_WITHOUT_SERVERS=1"
+        ),
+    }
+}
