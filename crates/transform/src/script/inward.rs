@@ -283,7 +283,7 @@ impl<'r, 'js> Reader<'r, 'js> {
             }
         }
         let value = json::parse(literal)?;
-        self.model(&value)
+        self.tagged(&value)
     }
 
     fn container(&mut self) -> Result<Value<'js>, Fault> {
@@ -291,9 +291,20 @@ impl<'r, 'js> Reader<'r, 'js> {
         let end = end_of(self.source, start).ok_or_else(malformed)?;
         let text = &self.source[start..end];
         if begins_with_dollar(text) {
-            self.at = end;
-            let value = json::parse(text)?;
-            return self.model(&value);
+            match json::parse(text)? {
+                // Of the user's own; under another name than it is written where it was escaped.
+                Model::Map(map) => {
+                    if let Some((name, _)) = map.first()
+                        && map.len() == 1
+                    {
+                        return self.only_member(name);
+                    }
+                }
+                tagged => {
+                    self.at = end;
+                    return self.tagged(&tagged);
+                }
+            }
         }
         if text.len() >= LAZY_BYTES_MIN {
             self.at = end;
@@ -306,6 +317,18 @@ impl<'r, 'js> Reader<'r, 'js> {
         }
         let object = Object::new(self.kit.ctx.clone())?;
         self.members(&object)?;
+        Ok(object.into_value())
+    }
+
+    /// The object that begins here, whose only member is called `name`.
+    fn only_member(&mut self, name: &str) -> Result<Value<'js>, Fault> {
+        let object = Object::new(self.kit.ctx.clone())?;
+        self.expect(b'{')?;
+        self.peek();
+        self.string()?;
+        self.expect(b':')?;
+        object.set(name, self.value()?)?;
+        self.expect(b'}')?;
         Ok(object.into_value())
     }
 
@@ -371,15 +394,12 @@ impl<'r, 'js> Reader<'r, 'js> {
         }
     }
 
-    /// A value that JSON has no type for, or one that was escaped because it looks like such a value.
-    fn model(&mut self, value: &Model) -> Result<Value<'js>, Fault> {
+    /// A value that JSON has no type for.
+    fn tagged(&mut self, value: &Model) -> Result<Value<'js>, Fault> {
         let ctx = &self.kit.ctx;
         Ok(match value {
-            Model::Null => Value::new_null(ctx.clone()),
-            Model::Bool(b) => Value::new_bool(ctx.clone(), *b),
             Model::Int(n) => int_value(ctx, *n)?,
             Model::Double(f) => self.double(*f)?,
-            Model::String(text) => text_value(ctx, text)?,
             Model::Timestamp(at) => self.timestamp(*at)?,
             Model::Decimal(d) => self.kit.function(Part::Decimal)?.call((d.as_str(),))?,
             Model::Reference(path) => self.kit.function(Part::Reference)?.call((path.as_str(),))?,
@@ -391,19 +411,8 @@ impl<'r, 'js> Reader<'r, 'js> {
             Model::Bytes(bytes) => {
                 TypedArray::<u8>::new_copy(ctx.clone(), bytes.as_slice())?.into_value()
             }
-            Model::Array(items) => {
-                let array = Array::new(ctx.clone())?;
-                for (i, item) in items.iter().enumerate() {
-                    array.set(i, self.model(item)?)?;
-                }
-                array.into_value()
-            }
-            Model::Map(map) => {
-                let object = Object::new(ctx.clone())?;
-                for (name, item) in map {
-                    object.set(name.as_str(), self.model(item)?)?;
-                }
-                object.into_value()
+            Model::Null | Model::Bool(_) | Model::String(_) | Model::Array(_) | Model::Map(_) => {
+                return Err(malformed());
             }
         })
     }

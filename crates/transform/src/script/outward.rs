@@ -147,10 +147,99 @@ impl<'g, 'd, 'js> Origins<'g, 'd, 'js> {
     }
 }
 
+/// A container whose content is being written.
+enum Frame<'t, 'js> {
+    Array(ArrayFrame<'t, 'js>),
+    Members(MembersFrame<'t, 'js>),
+}
+
+impl Frame<'_, '_> {
+    /// The way from the container to what is being written of it.
+    fn step(&self) -> String {
+        match self {
+            Frame::Array(array) => format!("[{}]", array.next.saturating_sub(1)),
+            Frame::Members(members) => members.name.clone(),
+        }
+    }
+}
+
+struct ArrayFrame<'t, 'js> {
+    array: Object<'js>,
+    length: u32,
+    next: u32,
+    twin: Option<&'t Model>,
+}
+
+/// The next value to write, with what the source has at its place; `None` at the end.
+type Next<'t, 'js> = Result<Option<(Value<'js>, Option<&'t Model>)>, Fault>;
+
+impl<'t, 'js> ArrayFrame<'t, 'js> {
+    fn next(&mut self, out: &mut Vec<u8>) -> Next<'t, 'js> {
+        if self.next == self.length {
+            out.push(b']');
+            return Ok(None);
+        }
+        if self.next > 0 {
+            out.push(b',');
+        }
+        let at = self.next;
+        self.next += 1;
+        let twin = match self.twin {
+            Some(Model::Array(items)) => items.get(at as usize),
+            _ => None,
+        };
+        Ok(Some((self.array.get(at)?, twin)))
+    }
+}
+
+struct MembersFrame<'t, 'js> {
+    /// Where the object begins in what is written.
+    start: usize,
+    properties: rquickjs::object::ObjectIter<'js, rquickjs::String<'js>, Value<'js>>,
+    written: u32,
+    name: String,
+    /// Where the last member's value begins.
+    content: usize,
+    twin: Option<&'t Model>,
+}
+
+impl<'t, 'js> MembersFrame<'t, 'js> {
+    fn next(&mut self, out: &mut Vec<u8>) -> Next<'t, 'js> {
+        for property in self.properties.by_ref() {
+            let (name, value) = property?;
+            if value.is_undefined() {
+                continue;
+            }
+            self.name = key_text(&name)?;
+            if self.written > 0 {
+                out.push(b',');
+            }
+            self.written += 1;
+            json::write_string(&self.name, out);
+            out.push(b':');
+            self.content = out.len();
+            let twin = match self.twin {
+                Some(Model::Map(map)) => map.get(&self.name),
+                _ => None,
+            };
+            return Ok(Some((value, twin)));
+        }
+        // An object of the script's own that looks like a tagged value must be written escaped.
+        if self.written == 1 && self.name.starts_with('$') {
+            let inner = json::parse(&out[self.content..])?;
+            out.truncate(self.start);
+            let name = std::mem::take(&mut self.name);
+            json::write(&Model::Map(Map::from_iter([(name, inner)])), out);
+        } else {
+            out.push(b'}');
+        }
+        Ok(None)
+    }
+}
+
 struct Writer<'s, 'js> {
     session: &'s Session<'s, 'js>,
     out: Vec<u8>,
-    depth: u32,
     steps: u32,
 }
 
@@ -159,7 +248,6 @@ impl<'s, 'js> Writer<'s, 'js> {
         Self {
             session,
             out: Vec::new(),
-            depth: 1,
             steps: 0,
         }
     }
@@ -220,7 +308,40 @@ impl<'s, 'js> Writer<'s, 'js> {
         ))
     }
 
+    /// Writes a value with all that is in it. Not recursive: a result may be as deep as it likes.
     fn value(&mut self, value: &Value<'js>, twin: Option<&Model>) -> Result<(), Fault> {
+        let mut stack = Vec::new();
+        let written = self
+            .begin(value, twin, &mut stack)
+            .and_then(|()| self.rest(&mut stack));
+        written.map_err(|fault| {
+            stack
+                .iter()
+                .rev()
+                .fold(fault, |f, frame| f.under(&frame.step()))
+        })
+    }
+
+    fn rest<'t>(&mut self, stack: &mut Vec<Frame<'t, 'js>>) -> Result<(), Fault> {
+        while let Some(frame) = stack.last_mut() {
+            self.pace()?;
+            let next = match frame {
+                Frame::Array(array) => array.next(&mut self.out)?,
+                Frame::Members(members) => members.next(&mut self.out)?,
+            };
+            match next {
+                Some((value, twin)) => self.begin(&value, twin, stack)?,
+                None => {
+                    stack.pop();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// # Errors
+    /// Time or room is over.
+    fn pace(&mut self) -> Result<(), Fault> {
         self.steps += 1;
         if self.steps.is_multiple_of(256) {
             self.session.check_time()?;
@@ -228,6 +349,16 @@ impl<'s, 'js> Writer<'s, 'js> {
                 return Err(Fault::doc(Code::DocMemory, "the result is too large"));
             }
         }
+        Ok(())
+    }
+
+    /// Writes a value; of a container with content only the bracket, leaving the rest to the stack.
+    fn begin<'t>(
+        &mut self,
+        value: &Value<'js>,
+        twin: Option<&'t Model>,
+        stack: &mut Vec<Frame<'t, 'js>>,
+    ) -> Result<(), Fault> {
         if let Some(text) = value.as_string() {
             json::write_string(&text.to_string()?, &mut self.out);
         } else if let Some(n) = value.as_int() {
@@ -241,10 +372,10 @@ impl<'s, 'js> Writer<'s, 'js> {
             self.out.extend_from_slice(b"null");
         } else if value.is_big_int() {
             // A literal beyond 64 bits is read as a decimal.
-            let text = text_of(self.session, value)?;
-            self.out.extend_from_slice(text.as_bytes());
+            self.out
+                .extend_from_slice(text_of(self.session, value)?.as_bytes());
         } else if let Some(object) = value.as_object() {
-            return self.object(object, twin);
+            return self.object(object, twin, stack);
         } else {
             return Err(refused(value));
         }
@@ -278,31 +409,33 @@ impl<'s, 'js> Writer<'s, 'js> {
         }
     }
 
-    fn object(&mut self, object: &Object<'js>, twin: Option<&Model>) -> Result<(), Fault> {
-        if let Some(id) = lazy_id(object.as_value())? {
-            let lazies = inward::lock(self.session.lazies);
-            match lazies.looked(id) {
-                Looked::Never(range) => {
-                    self.out.extend_from_slice(lazies.json(range));
-                    return Ok(());
+    fn object<'t>(
+        &mut self,
+        object: &Object<'js>,
+        twin: Option<&'t Model>,
+        stack: &mut Vec<Frame<'t, 'js>>,
+    ) -> Result<(), Fault> {
+        let target = match lazy_id(object.as_value())? {
+            None => object.clone(),
+            Some(id) => {
+                let lazies = inward::lock(self.session.lazies);
+                match lazies.looked(id) {
+                    Looked::Never(range) => {
+                        self.out.extend_from_slice(lazies.json(range));
+                        return Ok(());
+                    }
+                    Looked::Stale => {
+                        return Err(Fault::doc(
+                            Code::DocResult,
+                            "a value belongs to an earlier document",
+                        ));
+                    }
+                    Looked::Yes => target_of(object)?,
                 }
-                Looked::Stale => {
-                    return Err(Fault::doc(
-                        Code::DocResult,
-                        "a value belongs to an earlier document",
-                    ));
-                }
-                Looked::Yes => {}
             }
-            drop(lazies);
-            let target = target_of(object)?;
-            return self.container(&target, twin);
-        }
-        self.container(object, twin)
-    }
-
-    fn container(&mut self, object: &Object<'js>, twin: Option<&Model>) -> Result<(), Fault> {
-        if self.depth >= json::MAX_DEPTH {
+        };
+        // The document itself is one level.
+        if stack.len() + 1 >= json::MAX_DEPTH as usize {
             return Err(Fault::doc(
                 Code::DocResult,
                 format!(
@@ -311,77 +444,28 @@ impl<'s, 'js> Writer<'s, 'js> {
                 ),
             ));
         }
-        self.depth += 1;
-        if object.is_array() {
-            self.array(object, twin)?;
-        } else if object.is_function() {
-            return Err(refused(object.as_value()));
-        } else if is_plain(self.session, object) {
-            self.members(object, twin)?;
+        if target.is_array() {
+            self.out.push(b'[');
+            stack.push(Frame::Array(ArrayFrame {
+                length: length_of(&target)?,
+                array: target,
+                next: 0,
+                twin,
+            }));
+        } else if target.is_function() {
+            return Err(refused(target.as_value()));
+        } else if is_plain(self.session, &target) {
+            stack.push(Frame::Members(MembersFrame {
+                start: self.out.len(),
+                properties: target.own_props(rquickjs::Filter::default()),
+                written: 0,
+                name: String::new(),
+                content: 0,
+                twin,
+            }));
+            self.out.push(b'{');
         } else {
-            self.special(object)?;
-        }
-        self.depth -= 1;
-        Ok(())
-    }
-
-    fn array(&mut self, array: &Object<'js>, twin: Option<&Model>) -> Result<(), Fault> {
-        let length: Value<'js> = array.get("length")?;
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        let length = length.as_number().unwrap_or(0.0) as u32;
-        self.out.push(b'[');
-        for i in 0..length {
-            if i > 0 {
-                self.out.push(b',');
-            }
-            let item: Value<'js> = array.get(i)?;
-            let below = match twin {
-                Some(Model::Array(items)) => items.get(i as usize),
-                _ => None,
-            };
-            self.value(&item, below)
-                .map_err(|fault| fault.under(&format!("[{i}]")))?;
-        }
-        self.out.push(b']');
-        Ok(())
-    }
-
-    fn members(&mut self, object: &Object<'js>, twin: Option<&Model>) -> Result<(), Fault> {
-        let start = self.out.len();
-        self.out.push(b'{');
-        let mut written = 0;
-        let mut dollar: Option<(String, usize)> = None;
-        for property in
-            object.own_props::<rquickjs::String<'js>, Value<'js>>(rquickjs::Filter::default())
-        {
-            let (name, value) = property?;
-            if value.is_undefined() {
-                continue;
-            }
-            let name = key_text(&name)?;
-            if written > 0 {
-                self.out.push(b',');
-            }
-            written += 1;
-            json::write_string(&name, &mut self.out);
-            self.out.push(b':');
-            let content = self.out.len();
-            let below = match twin {
-                Some(Model::Map(map)) => map.get(&name),
-                _ => None,
-            };
-            self.value(&value, below)
-                .map_err(|fault| fault.under(&name))?;
-            dollar = name.starts_with('$').then_some((name, content));
-        }
-        self.out.push(b'}');
-        // An object of the script's own that looks like a tagged value must be written escaped.
-        if written == 1
-            && let Some((name, content)) = dollar
-        {
-            let inner = json::parse(&self.out[content..self.out.len() - 1])?;
-            self.out.truncate(start);
-            json::write(&Model::Map(Map::from_iter([(name, inner)])), &mut self.out);
+            return self.special(&target);
         }
         Ok(())
     }
@@ -438,6 +522,13 @@ pub(super) fn text_of<'js>(
     value: &Value<'js>,
 ) -> Result<String, Fault> {
     Ok(session.kit.function(Part::Text)?.call((value.clone(),))?)
+}
+
+/// An array's length. Engine and standard allow more than an `i32`, so that this is a number first.
+pub(super) fn length_of(array: &Object<'_>) -> Result<u32, Fault> {
+    let length: Value<'_> = array.get("length")?;
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    Ok(length.as_number().unwrap_or(0.0) as u32)
 }
 
 /// Whether an object is an array, looked into or not.

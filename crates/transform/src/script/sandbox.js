@@ -140,6 +140,30 @@
   method(P, "toLocaleString", locale((t) => `${localeDate(t)}, ${localeTime(t)}`));
   method(G, "Date", UtcDate);
 
+  // --- built-ins that walk an array without looking at the clock ---------------------------------
+
+  // No array of this length fits into memory; one that claims it is a hole that these would walk for hours.
+  const LENGTH_MAX = 2 ** 24;
+  const isArray = Array.isArray;
+  const bounded = (array) => {
+    if (array != null && array.length > LENGTH_MAX) throw new RangeError("the array is too long");
+  };
+  for (const name of [
+    "concat", "copyWithin", "fill", "flat", "flatMap", "join", "reverse", "shift", "slice", "sort", "splice",
+    "toLocaleString", "toReversed", "toSorted", "toSpliced", "toString", "unshift", "with",
+  ]) {
+    const native = Array.prototype[name];
+    const guarded = {
+      [name]() {
+        bounded(this);
+        if (name === "concat") for (let i = 0; i < arguments.length; i++) if (isArray(arguments[i])) bounded(arguments[i]);
+        return apply(native, this, arguments);
+      },
+    }[name];
+    defineProperty(guarded, "length", { value: native.length });
+    defineProperty(Array.prototype, name, { value: guarded, writable: true, enumerable: false, configurable: true });
+  }
+
   // --- values that JavaScript has no type for -------------------------------------------------
 
   class Decimal {

@@ -91,10 +91,8 @@ fn emits<'js>(
             }]);
         }
     };
-    let length: Value<'js> = list.get("length")?;
     let mut emits = Vec::new();
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    for i in 0..length.as_number().unwrap_or(0.0) as u32 {
+    for i in 0..outward::length_of(list)? {
         session.check_time()?;
         let item: Value<'js> = list.get(i)?;
         let emit = one(session, given, &item, first);
@@ -173,10 +171,8 @@ fn key_of<'js>(session: &Session<'_, 'js>, value: &Value<'js>) -> Result<Key, Fa
     if !outward::is_list(list)? {
         return Err(wrong());
     }
-    let length: Value<'js> = list.get("length")?;
     let mut parts = Vec::new();
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    for i in 0..length.as_number().unwrap_or(0.0) as u32 {
+    for i in 0..outward::length_of(list)? {
         let part: Value<'js> = list.get(i)?;
         if part.is_object() || parts.len() > 32 {
             return Err(wrong());

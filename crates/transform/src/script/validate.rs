@@ -1,10 +1,10 @@
 //! A validator written as a function.
 
 use super::fault::Fault;
-use super::outward::Given;
+use super::outward::{self, Given};
 use super::sandbox::Script;
 use super::{ScriptError, ScriptLimits};
-use rquickjs::{Array, Value};
+use rquickjs::{Object, Value};
 use whimbrel_model::{Code, DocContext, DocError, Draft};
 
 /// `export const validate = (doc, ctx) => …`.
@@ -89,7 +89,9 @@ fn verdict(answer: &Value<'_>) -> Result<Verdict, Fault> {
     if let Some(text) = answer.as_string() {
         return Ok(Verdict::Invalid(vec![text.to_string()?]));
     }
-    if let Some(array) = answer.as_array() {
+    if let Some(array) = answer.as_object()
+        && outward::is_list(array)?
+    {
         return reasons(array);
     }
     Err(wrong(answer.type_name()))
@@ -102,11 +104,9 @@ fn wrong(what: &str) -> Fault {
     )
 }
 
-fn reasons(array: &Array<'_>) -> Result<Verdict, Fault> {
-    let length: Value<'_> = array.as_object().get("length")?;
+fn reasons(array: &Object<'_>) -> Result<Verdict, Fault> {
     let mut reasons = Vec::new();
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    for i in 0..length.as_number().unwrap_or(0.0) as usize {
+    for i in 0..outward::length_of(array)? {
         let item: Value<'_> = array.get(i)?;
         let text = item
             .as_string()
