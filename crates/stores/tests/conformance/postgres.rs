@@ -8,7 +8,15 @@ use whimbrel_stores::{CollectionConfig, LayoutChoice, OpenOptions};
 pub async fn json() -> Option<Subject> {
     let schema = Schema::create(server("WHIMBREL_TEST_POSTGRES")?).await;
     let url = schema.url.clone();
-    Some(open(url, OpenOptions::default(), no_fields, Some(Box::new(schema))).await)
+    Some(
+        open(
+            url,
+            OpenOptions::default(),
+            no_fields,
+            Some(Box::new(schema)),
+        )
+        .await,
+    )
 }
 
 /// Tables of an app: columns for some fields and one for the rest.
@@ -57,7 +65,15 @@ async fn prepared(
         };
         options.collections.insert(collection.to_owned(), config);
     }
-    Some(open(schema.url.clone(), options, key_fields, Some(Box::new(schema))).await)
+    Some(
+        open(
+            schema.url.clone(),
+            options,
+            key_fields,
+            Some(Box::new(schema)),
+        )
+        .await,
+    )
 }
 
 /// Over TLS, with tables of names of their own.

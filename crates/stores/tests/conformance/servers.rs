@@ -62,7 +62,9 @@ impl Drop for Schema {
         let (server, name) = (self.server.clone(), self.name.clone());
         // The test's own runtime may be on its way down.
         let dropping = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
             runtime.unwrap().block_on(async {
                 let (client, connection) = tokio_postgres::connect(&server, NoTls).await.unwrap();
                 tokio::spawn(connection);
