@@ -10,6 +10,8 @@ mod cast;
 mod convert;
 mod each;
 mod fields;
+#[cfg(test)]
+mod laws;
 mod map_values;
 mod parse;
 mod places;

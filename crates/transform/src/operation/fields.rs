@@ -2,7 +2,7 @@
 
 use super::Operate;
 use super::residue::Residue;
-use super::supply::{Supplied, Supply};
+use super::supply::Supply;
 use super::target::{Target, last, missing};
 use whimbrel_model::compat::{Compatibility, Judgement};
 use whimbrel_model::rule::FieldPath;
@@ -93,14 +93,14 @@ impl Operate for Set {
         &self,
         mut on: Target<'_>,
         residue: Option<Residue>,
-        cx: &DocContext<'_>,
+        _cx: &DocContext<'_>,
     ) -> Result<(), DocError> {
         let Some(residue) = residue else {
             return Ok(());
         };
-        let fixed = match self.supply.get(&mut on, cx)? {
-            Some(Supplied::Fixed(fixed)) => Some(&fixed.value),
-            _ => None,
+        let fixed = match &self.supply {
+            Supply::Fixed(fixed) => Some(&fixed.value),
+            Supply::Now(_) | Supply::Field(_) => None,
         };
         match on.peek(&self.path)? {
             Some(now) if fixed.is_none_or(|fixed| fixed == now) => {}
