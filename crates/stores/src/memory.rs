@@ -53,9 +53,18 @@ struct Collection {
 }
 
 impl Collection {
-    fn range<'c>(&'c self, range: &KeyRange) -> impl DoubleEndedIterator<Item = (&'c Key, &'c (Body, u64))> {
-        let after = range.after.clone().map_or(Bound::Unbounded, Bound::Excluded);
-        let through = range.through.clone().map_or(Bound::Unbounded, Bound::Included);
+    fn range<'c>(
+        &'c self,
+        range: &KeyRange,
+    ) -> impl DoubleEndedIterator<Item = (&'c Key, &'c (Body, u64))> {
+        let after = range
+            .after
+            .clone()
+            .map_or(Bound::Unbounded, Bound::Excluded);
+        let through = range
+            .through
+            .clone()
+            .map_or(Bound::Unbounded, Bound::Included);
         let backwards = matches!((&range.after, &range.through), (Some(a), Some(t)) if a >= t);
         let within = (!backwards).then(|| self.documents.range((after, through)));
         within.into_iter().flatten()
@@ -100,7 +109,11 @@ impl MemoryStore {
         table.unwrap_or(collection)
     }
 
-    fn with<T>(&self, collection: &str, read: impl FnOnce(&Collection) -> T) -> Result<T, StoreError> {
+    fn with<T>(
+        &self,
+        collection: &str,
+        read: impl FnOnce(&Collection) -> T,
+    ) -> Result<T, StoreError> {
         match self.lock().collections.get(self.table(collection)) {
             Some(found) => Ok(read(found)),
             None => Err(self.missing(collection)),
@@ -108,7 +121,10 @@ impl MemoryStore {
     }
 
     fn missing(&self, collection: &str) -> StoreError {
-        self.terminal(Code::StoreMissing, format!("there is no collection {collection:?}"))
+        self.terminal(
+            Code::StoreMissing,
+            format!("there is no collection {collection:?}"),
+        )
     }
 
     /// The body as it will be kept, or why it will not.
@@ -120,7 +136,10 @@ impl MemoryStore {
             return Err("the key is not of the collection's kind".into());
         }
         if body.size() > DOCUMENT_BYTES {
-            return Err(format!("the document is larger than {} MiB", DOCUMENT_BYTES >> 20));
+            return Err(format!(
+                "the document is larger than {} MiB",
+                DOCUMENT_BYTES >> 20
+            ));
         }
         let plain = self.config(&write.collection).is_some_and(|c| c.plain);
         if let (Body::Map(_), false) = (body, plain) {
@@ -136,7 +155,10 @@ impl MemoryStore {
     }
 
     fn apply(&self, data: &mut Data, write: &Write) -> Result<WriteOutcome, StoreError> {
-        let Data { collections, revision: counter } = data;
+        let Data {
+            collections,
+            revision: counter,
+        } = data;
         let collection = collections
             .get_mut(self.table(&write.collection))
             .ok_or_else(|| self.missing(&write.collection))?;
@@ -156,7 +178,9 @@ impl MemoryStore {
         *counter += 1;
         match to {
             Some(body) => {
-                collection.documents.insert(write.key.clone(), (body, *counter));
+                collection
+                    .documents
+                    .insert(write.key.clone(), (body, *counter));
             }
             None => {
                 collection.documents.remove(&write.key);
@@ -185,30 +209,48 @@ impl Store for MemoryStore {
     async fn collections(&self) -> Result<Vec<String>, StoreError> {
         let configured = &self.options.collections;
         let mut names: BTreeSet<String> = configured.keys().cloned().collect();
-        let claimed: BTreeSet<&str> = configured.values().filter_map(|c| c.table.as_deref()).collect();
+        let claimed: BTreeSet<&str> = configured
+            .values()
+            .filter_map(|c| c.table.as_deref())
+            .collect();
         let data = self.lock();
-        let free = data.collections.keys().filter(|name| !claimed.contains(name.as_str()));
+        let free = data
+            .collections
+            .keys()
+            .filter(|name| !claimed.contains(name.as_str()));
         names.extend(free.cloned());
         Ok(names.into_iter().collect())
     }
 
     async fn describe(&self, collection: &str) -> Result<Option<Description>, StoreError> {
         let data = self.lock();
-        Ok(data.collections.get(self.table(collection)).map(|found| Description {
-            layout: Layout::Native,
-            key: found.kind.clone(),
-            documents: Some(found.documents.len() as u64),
-            bytes: Some(found.documents.values().map(|(body, _)| body.size() as u64).sum()),
-        }))
+        Ok(data
+            .collections
+            .get(self.table(collection))
+            .map(|found| Description {
+                layout: Layout::Native,
+                key: found.kind.clone(),
+                documents: Some(found.documents.len() as u64),
+                bytes: Some(
+                    found
+                        .documents
+                        .values()
+                        .map(|(body, _)| body.size() as u64)
+                        .sum(),
+                ),
+            }))
     }
 
     async fn ensure(&self, collection: &str, key: &KeyKind) -> Result<(), StoreError> {
         self.writable()?;
         let table = self.table(collection).to_owned();
-        self.lock().collections.entry(table).or_insert_with(|| Collection {
-            kind: key.clone(),
-            documents: BTreeMap::new(),
-        });
+        self.lock()
+            .collections
+            .entry(table)
+            .or_insert_with(|| Collection {
+                kind: key.clone(),
+                documents: BTreeMap::new(),
+            });
         Ok(())
     }
 
@@ -265,7 +307,11 @@ impl Store for MemoryStore {
         })
     }
 
-    async fn get(&self, collection: &str, keys: &[Key]) -> Result<Vec<Option<Document>>, StoreError> {
+    async fn get(
+        &self,
+        collection: &str,
+        keys: &[Key],
+    ) -> Result<Vec<Option<Document>>, StoreError> {
         self.with(collection, |found| {
             let one = |key: &Key| found.documents.get(key).map(|entry| document(key, entry));
             keys.iter().map(one).collect()
@@ -282,6 +328,9 @@ impl Store for MemoryStore {
         {
             return Err(self.missing(&write.collection));
         }
-        writes.iter().map(|write| self.apply(&mut data, write)).collect()
+        writes
+            .iter()
+            .map(|write| self.apply(&mut data, write))
+            .collect()
     }
 }

@@ -71,13 +71,14 @@ pub(crate) fn without_secret(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
         return url.to_owned();
     };
-    let rest = rest.split(['?', '#']).next().unwrap_or_default();
-    let (authority, path) = match rest.find('/') {
-        Some(at) => rest.split_at(at),
-        None => (rest, ""),
+    let place = rest.split(['?', '#']).next().unwrap_or_default();
+    // A password may hold `/`, `@` and `?` that nobody escaped; where that leaves doubt, nothing is shown.
+    let shown = match place.rsplit_once('@') {
+        Some((_, host)) => host,
+        None if rest.contains('@') => "…",
+        None => place,
     };
-    let host = authority.rsplit('@').next().unwrap_or_default();
-    format!("{scheme}://{host}{path}")
+    format!("{scheme}://{shown}")
 }
 
 #[cfg(test)]
@@ -128,12 +129,12 @@ mod tests {
     fn secrets_stay_out_of_names() {
         for (url, expect) in [
             ("postgres://u:p@h:5/d?password=x", "postgres://h:5/d"),
-            ("postgres://u:p/q@r@h/d", "postgres://u:p/q@r@h/d"),
+            ("postgres://u:p/q@r@h/d", "postgres://h/d"),
+            ("mysql://u:a?b@h/d", "mysql://…"),
             ("postgres://h", "postgres://h"),
             ("sqlite:a.db", "sqlite:a.db"),
         ] {
-            let _ = expect;
-            assert!(!without_secret(url).contains("x"), "{url}");
+            assert_eq!(without_secret(url), expect);
         }
     }
 }

@@ -1,3 +1,4 @@
 //! Test tools of Whimbrel: what only tests need.
 
 pub mod crashing;
+pub mod faulty;

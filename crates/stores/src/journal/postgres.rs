@@ -14,6 +14,7 @@ use super::{
     LeaseRow, check_follows, failed, item_of, item_text, later, query_option, signed, unsigned,
 };
 use crate::postgres::connect::Connections;
+use crate::postgres::url::percent_decode;
 use async_trait::async_trait;
 use deadpool_postgres::{Client, Transaction};
 use futures::future::try_join_all;
@@ -26,6 +27,7 @@ use whimbrel_model::ledger::{
 use whimbrel_model::{Journal, JournalError, Key, Timestamp};
 
 const DEFAULT_SCHEMA: &str = "whimbrel";
+const SCHEMA_BYTES_MAX: usize = 63;
 
 /// In every statement `@` stands for the quoted schema.
 const TABLES: &str = "
@@ -75,7 +77,7 @@ impl PostgresJournal {
     /// `None` when there is no ledger and none is to be created.
     pub(super) async fn open(url: &str, create: bool) -> Result<Option<Self>, JournalError> {
         let (url, schema) = query_option(url, "schema");
-        let schema = schema.unwrap_or_else(|| DEFAULT_SCHEMA.to_owned());
+        let schema = schema_name(schema.as_deref())?;
         let connections = Connections::open(&url, !create)
             .await
             .map_err(|e| failed(&e.store, e.message))?;
@@ -307,6 +309,20 @@ impl PostgresJournal {
         commit(tx).await?;
         Ok(rows)
     }
+}
+
+/// The schema that the URL names, percent escapes resolved.
+fn schema_name(option: Option<&str>) -> Result<String, JournalError> {
+    let Some(option) = option else {
+        return Ok(DEFAULT_SCHEMA.to_owned());
+    };
+    let name = percent_decode(option).map_err(|e| failed(&e.store, e.message))?;
+    // The server would cut a longer name, and it would never be found again.
+    if name.is_empty() || name.len() > SCHEMA_BYTES_MAX || name.contains('\0') {
+        let message = format!("the URL's schema must have 1 to {SCHEMA_BYTES_MAX} bytes");
+        return Err(failed("postgres", message));
+    }
+    Ok(name)
 }
 
 /// A transaction whose commit waits for the server's disk even where the database is set not to.

@@ -23,7 +23,10 @@ struct Part {
     void: u64,
 }
 
-pub(super) async fn write(files: &Files, writes: &[Write]) -> Result<Vec<WriteOutcome>, StoreError> {
+pub(super) async fn write(
+    files: &Files,
+    writes: &[Write],
+) -> Result<Vec<WriteOutcome>, StoreError> {
     let mut parts = take(files, writes).await?;
     let mut outcomes = vec![WriteOutcome::Lost; writes.len()];
     for part in &mut parts {
@@ -46,12 +49,13 @@ pub(super) async fn write(files: &Files, writes: &[Write]) -> Result<Vec<WriteOu
 async fn take(files: &Files, writes: &[Write]) -> Result<Vec<Part>, StoreError> {
     let mut members: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for (i, write) in writes.iter().enumerate() {
-        members.entry(files.file_name(&write.collection).map_err(|_| {
-            let message = format!("there is no file for collection {:?}", write.collection);
-            files.terminal(Code::StoreMissing, message)
-        })?)
-        .or_default()
-        .push(i);
+        members
+            .entry(files.file_name(&write.collection).map_err(|_| {
+                let message = format!("there is no file for collection {:?}", write.collection);
+                files.terminal(Code::StoreMissing, message)
+            })?)
+            .or_default()
+            .push(i);
     }
     let mut parts = Vec::with_capacity(members.len());
     for members in members.into_values() {
@@ -81,9 +85,16 @@ async fn judge(
     part: &mut Part,
     outcomes: &mut [WriteOutcome],
 ) -> Result<(), StoreError> {
-    let keys: Vec<Key> = part.members.iter().map(|&i| writes[i].key.clone()).collect();
+    let keys: Vec<Key> = part
+        .members
+        .iter()
+        .map(|&i| writes[i].key.clone())
+        .collect();
     let index = part.collection.index.clone();
-    let current = index.get(index::TABLE, &keys).await.map_err(|e| files.own(e))?;
+    let current = index
+        .get(index::TABLE, &keys)
+        .await
+        .map_err(|e| files.own(e))?;
     let start = part.log.next_at();
     for (&i, current) in part.members.iter().zip(current) {
         let write = &writes[i];
@@ -96,7 +107,10 @@ async fn judge(
         let place = match &write.to {
             Some(body) => match add(&part.collection, &write.key, body, &mut part.lines) {
                 Ok(()) if !holds => None,
-                Ok(()) => Some(Place::new(start + at as u64, &part.lines[at..part.lines.len() - 1])),
+                Ok(()) => Some(Place::new(
+                    start + at as u64,
+                    &part.lines[at..part.lines.len() - 1],
+                )),
                 Err(message) => {
                     outcomes[i] = WriteOutcome::Refused(Refusal { message });
                     continue;
@@ -131,7 +145,10 @@ fn add(collection: &Collection, key: &Key, body: &Body, lines: &mut Vec<u8>) -> 
         }
     }
     lines.truncate(at);
-    Err(format!("the document is larger than {} MiB", DOCUMENT_BYTES >> 20))
+    Err(format!(
+        "the document is larger than {} MiB",
+        DOCUMENT_BYTES >> 20
+    ))
 }
 
 /// Appends to every file, or to none.

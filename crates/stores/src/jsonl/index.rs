@@ -33,7 +33,10 @@ impl Place {
 
     /// `{"p":"…"}`, because the index is a collection of documents.
     pub(super) fn to_json(self) -> String {
-        format!("{{\"p\":\"{:016x}{:016x}{:032x}\"}}", self.at, self.length, self.hash)
+        format!(
+            "{{\"p\":\"{:016x}{:016x}{:032x}\"}}",
+            self.at, self.length, self.hash
+        )
     }
 
     pub(super) fn from_json(json: &[u8]) -> Option<Self> {
@@ -87,7 +90,12 @@ pub(super) enum LoadError {
 }
 
 /// Reads the lines into a new index at `path`.
-pub(super) fn load(opened: &Opened, path: &Path, id: &str, limit: usize) -> Result<Loaded, LoadError> {
+pub(super) fn load(
+    opened: &Opened,
+    path: &Path,
+    id: &str,
+    limit: usize,
+) -> Result<Loaded, LoadError> {
     let index = Connection::open(path)?;
     index.execute_batch(&format!(
         "PRAGMA journal_mode = wal; PRAGMA synchronous = off;
@@ -110,36 +118,42 @@ pub(super) fn load(opened: &Opened, path: &Path, id: &str, limit: usize) -> Resu
             "INSERT INTO {TABLE} VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET data = excluded.data"
         ))?;
         let mut delete = index.prepare(&format!("DELETE FROM {TABLE} WHERE id = ?1"))?;
-        let end = source::each_line(&opened.lines, limit, |raw: RawLine<'_>| -> Result<(), LoadError> {
-            if raw.bytes.is_empty() {
-                return loaded.reject(&raw, format!("the line is longer than {} MiB", limit >> 20));
-            }
-            match line::read(raw.bytes, id) {
-                Ok(_) | Err(_) if !raw.whole && is_cut_off(raw.bytes) => {
-                    loaded.torn = true;
-                    return Ok(());
+        let end = source::each_line(
+            &opened.lines,
+            limit,
+            |raw: RawLine<'_>| -> Result<(), LoadError> {
+                if raw.bytes.is_empty() {
+                    return loaded
+                        .reject(&raw, format!("the line is longer than {} MiB", limit >> 20));
                 }
-                Ok(Line::Document(key)) => {
-                    lines += 1;
-                    put.execute((IndexKey(&key), Place::new(raw.at, raw.bytes).to_json()))?;
-                    loaded.saw(key);
+                match line::read(raw.bytes, id) {
+                    Ok(_) | Err(_) if !raw.whole && is_cut_off(raw.bytes) => {
+                        loaded.torn = true;
+                        return Ok(());
+                    }
+                    Ok(Line::Document(key)) => {
+                        lines += 1;
+                        put.execute((IndexKey(&key), Place::new(raw.at, raw.bytes).to_json()))?;
+                        loaded.saw(key);
+                    }
+                    Ok(Line::Deletion(key)) => {
+                        lines += 1;
+                        loaded.ordered = false;
+                        delete.execute([IndexKey(&key)])?;
+                    }
+                    Err(reason) => loaded.reject(&raw, reason)?,
                 }
-                Ok(Line::Deletion(key)) => {
-                    lines += 1;
-                    loaded.ordered = false;
-                    delete.execute([IndexKey(&key)])?;
-                }
-                Err(reason) => loaded.reject(&raw, reason)?,
-            }
-            loaded.unterminated = !raw.whole;
-            loaded.lines_end = raw.at + raw.length;
-            Ok(())
-        })?;
+                loaded.unterminated = !raw.whole;
+                loaded.lines_end = raw.at + raw.length;
+                Ok(())
+            },
+        )?;
         if !loaded.torn {
             loaded.lines_end = end;
         }
     }
-    let documents: i64 = index.query_row(&format!("SELECT COUNT(*) FROM {TABLE}"), [], |r| r.get(0))?;
+    let documents: i64 =
+        index.query_row(&format!("SELECT COUNT(*) FROM {TABLE}"), [], |r| r.get(0))?;
     loaded.void = lines.saturating_sub(documents.unsigned_abs());
     index.execute_batch("COMMIT")?;
     Ok(loaded)

@@ -151,7 +151,10 @@ mod tests {
             (r#"{"id":1,"a":2}"#, document(Key::Int(1))),
             (r#"{"a":2,"id":"x"}"#, document(Key::text("x"))),
             (r#"{"\u0069d":"x"}"#, document(Key::text("x"))),
-            (r#"{"id":1,"$deleted":true}"#, Ok(Line::Deletion(Key::Int(1)))),
+            (
+                r#"{"id":1,"$deleted":true}"#,
+                Ok(Line::Deletion(Key::Int(1))),
+            ),
             (r#"{"id":1,"$deleted":true,"a":1}"#, document(Key::Int(1))),
             (r#"{"id":1,"$deleted":false}"#, document(Key::Int(1))),
             (r#"{"a":2}"#, Err("field \"id\" is missing".to_owned())),
@@ -171,13 +174,22 @@ mod tests {
     fn documents_become_lines() {
         let check = |key: Key, json: &str, expect: Result<&str, ()>| {
             let mut out = Vec::new();
-            let result = write(&key, &Body::from_json(json.to_owned()), "id", false, &mut out);
+            let result = write(
+                &key,
+                &Body::from_json(json.to_owned()),
+                "id",
+                false,
+                &mut out,
+            );
             let line = String::from_utf8(out).unwrap();
             match expect {
                 Ok(expect) => {
                     assert_eq!(result, Ok(()), "{json}");
                     assert_eq!(line, format!("{expect}\n"));
-                    assert_eq!(read(line.trim_end().as_bytes(), "id"), Ok(Line::Document(key)));
+                    assert_eq!(
+                        read(line.trim_end().as_bytes(), "id"),
+                        Ok(Line::Document(key))
+                    );
                 }
                 Err(()) => assert!(result.is_err() && line.is_empty(), "{json}"),
             }

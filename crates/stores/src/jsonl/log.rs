@@ -55,7 +55,9 @@ pub(super) fn open(
     if loaded.torn {
         tracing::warn!(file = %path.display(), "the file's end was cut off in a crash and is left out");
     }
-    let Opened { lines, frames_end, .. } = opened;
+    let Opened {
+        lines, frames_end, ..
+    } = opened;
     let log = Log {
         path: path.canonicalize()?,
         compressed,
@@ -70,7 +72,9 @@ pub(super) fn open(
 
 impl Lines {
     fn lock(&self) -> std::sync::MutexGuard<'_, File> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// The lines at `places`, in that order.
@@ -218,7 +222,9 @@ impl Log {
         }
         let directory = self.path.parent().unwrap_or(Path::new("."));
         let mut fresh = tempfile::NamedTempFile::new_in(directory)?;
-        fresh.as_file().set_permissions(std::fs::metadata(&self.path)?.permissions())?;
+        fresh
+            .as_file()
+            .set_permissions(std::fs::metadata(&self.path)?.permissions())?;
         let output = BufWriter::with_capacity(1 << 18, fresh.as_file_mut());
         if self.compressed {
             let mut output = zstd::Encoder::new(output, LEVEL)?;
@@ -246,7 +252,12 @@ pub(super) struct Undo {
     unterminated: bool,
 }
 
-fn copy(lines: &Lines, index: &Path, bad: &[BadLine], output: &mut impl Write) -> Result<(), LoadError> {
+fn copy(
+    lines: &Lines,
+    index: &Path,
+    bad: &[BadLine],
+    output: &mut impl Write,
+) -> Result<(), LoadError> {
     for line in bad {
         let mut file = lines.lock();
         file.seek(SeekFrom::Start(line.at))?;
@@ -286,6 +297,14 @@ fn pack(bytes: &[u8]) -> io::Result<Vec<u8>> {
 
 /// Makes a new name in a directory durable.
 pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
-    let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
-    if cfg!(unix) { File::open(directory)?.sync_all() } else { Ok(()) }
+    let directory = if directory.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        directory
+    };
+    if cfg!(unix) {
+        File::open(directory)?.sync_all()
+    } else {
+        Ok(())
+    }
 }

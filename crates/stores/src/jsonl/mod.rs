@@ -86,7 +86,9 @@ impl Drop for Collection {
             return;
         }
         // A write that is still at work holds the collection, so this is its last holder.
-        let Ok(mut log) = self.log.try_lock() else { return };
+        let Ok(mut log) = self.log.try_lock() else {
+            return;
+        };
         if let Err(error) = log.compact(&self.lines, &self.index_path) {
             // The file as it is holds everything.
             tracing::warn!(file = %log.path().display(), %error, "the file was not rewritten");
@@ -118,7 +120,8 @@ impl Files {
             ErrorKind::NotFound => Code::StoreMissing,
             _ => Code::StoreFailed,
         };
-        self.terminal(code, format!("could not {doing}: {error}")).with_source(error)
+        self.terminal(code, format!("could not {doing}: {error}"))
+            .with_source(error)
     }
 
     /// The index's errors, as this store's own.
@@ -135,7 +138,9 @@ impl Files {
         let path = self.directory.join(LOCK);
         let locked = if self.options.read_only {
             // Reading writes nothing, not even a lock file.
-            let Ok(file) = File::open(&path) else { return Ok(()) };
+            let Ok(file) = File::open(&path) else {
+                return Ok(());
+            };
             file.try_lock_shared().map(|()| file)
         } else {
             let file = File::options().create(true).append(true).open(&path);
@@ -150,7 +155,9 @@ impl Files {
                     Kind::Transient,
                     Code::StoreUnavailable,
                     &self.name,
-                    format!("another process has the directory open ({LOCK} is locked); wait for its end"),
+                    format!(
+                        "another process has the directory open ({LOCK} is locked); wait for its end"
+                    ),
                 ));
             }
         }
@@ -170,9 +177,15 @@ impl Files {
     }
 
     fn file_name(&self, collection: &str) -> Result<String, StoreError> {
-        let name = self.config(collection).table.unwrap_or_else(|| collection.to_owned());
+        let name = self
+            .config(collection)
+            .table
+            .unwrap_or_else(|| collection.to_owned());
         if name.is_empty() || name.starts_with('.') || name.contains(['/', '\\', '\0', ':']) {
-            return Err(self.terminal(Code::StoreShape, format!("{name:?} cannot be a file's name")));
+            return Err(self.terminal(
+                Code::StoreShape,
+                format!("{name:?} cannot be a file's name"),
+            ));
         }
         Ok(name)
     }
@@ -264,7 +277,8 @@ impl Files {
         found: Vec<Document>,
     ) -> Result<Vec<Document>, StoreError> {
         let places = found.iter().map(place).collect::<Option<Vec<_>>>();
-        let places = places.ok_or_else(|| self.terminal(Code::StoreFailed, "the index is damaged"))?;
+        let places =
+            places.ok_or_else(|| self.terminal(Code::StoreFailed, "the index is damaged"))?;
         let shared = collection.clone();
         let lines = blocking(self, move || shared.lines.read(&places))
             .await?
@@ -323,7 +337,10 @@ impl Files {
     fn list(&self) -> Result<Vec<String>, StoreError> {
         let configured = &self.options.collections;
         let mut names: BTreeSet<String> = configured.keys().cloned().collect();
-        let claimed: BTreeSet<&str> = configured.values().filter_map(|c| c.table.as_deref()).collect();
+        let claimed: BTreeSet<&str> = configured
+            .values()
+            .filter_map(|c| c.table.as_deref())
+            .collect();
         let entries = match std::fs::read_dir(&self.directory) {
             Ok(entries) => entries,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -333,8 +350,12 @@ impl Files {
         };
         for entry in entries {
             let entry = entry.map_err(|e| self.io("list the directory", e))?;
-            let Ok(file) = entry.file_name().into_string() else { continue };
-            let name = file.strip_suffix(".jsonl").or_else(|| file.strip_suffix(".jsonl.zst"));
+            let Ok(file) = entry.file_name().into_string() else {
+                continue;
+            };
+            let name = file
+                .strip_suffix(".jsonl")
+                .or_else(|| file.strip_suffix(".jsonl.zst"));
             if let Some(name) = name
                 && !name.is_empty()
                 && !name.starts_with('.')
@@ -350,7 +371,9 @@ impl Files {
         if matches!(kind, KeyKind::Tuple(_)) {
             return Err(self.terminal(
                 Code::StoreShape,
-                format!("a file's keys are integers or texts; {collection:?} would need several parts"),
+                format!(
+                    "a file's keys are integers or texts; {collection:?} would need several parts"
+                ),
             ));
         }
         let name = self.file_name(collection)?;
@@ -412,7 +435,11 @@ impl Store for JsonlStore {
     async fn count(&self, collection: &str, range: &KeyRange) -> Result<u64, StoreError> {
         let found = self.0.collection(collection).await?;
         let count = found.index.count(index::TABLE, range).await;
-        let bad = if range.after.is_none() { found.bad.len() as u64 } else { 0 };
+        let bad = if range.after.is_none() {
+            found.bad.len() as u64
+        } else {
+            0
+        };
         Ok(count.map_err(|e| self.0.own(e))? + bad)
     }
 
@@ -439,7 +466,10 @@ impl Store for JsonlStore {
         bytes: usize,
     ) -> Result<Page, StoreError> {
         let found = self.0.collection(collection).await?;
-        let page = found.index.scan(index::TABLE, range, limit, usize::MAX).await;
+        let page = found
+            .index
+            .scan(index::TABLE, range, limit, usize::MAX)
+            .await;
         let mut places = page.map_err(|e| self.0.own(e))?.documents;
         let mut size = 0;
         let enough = places.iter().position(|document| {
@@ -455,15 +485,30 @@ impl Store for JsonlStore {
             last: documents.last().map(|d| d.key.clone()),
             documents,
             // A line that is no document has no key, so no range but the beginning can tell of it.
-            rejects: if range.after.is_none() { found.rejects() } else { Vec::new() },
+            rejects: if range.after.is_none() {
+                found.rejects()
+            } else {
+                Vec::new()
+            },
         })
     }
 
-    async fn get(&self, collection: &str, keys: &[Key]) -> Result<Vec<Option<Document>>, StoreError> {
+    async fn get(
+        &self,
+        collection: &str,
+        keys: &[Key],
+    ) -> Result<Vec<Option<Document>>, StoreError> {
         let found = self.0.collection(collection).await?;
-        let places = found.index.get(index::TABLE, keys).await.map_err(|e| self.0.own(e))?;
+        let places = found
+            .index
+            .get(index::TABLE, keys)
+            .await
+            .map_err(|e| self.0.own(e))?;
         let there: Vec<bool> = places.iter().map(Option::is_some).collect();
-        let documents = self.0.resolve(&found, places.into_iter().flatten().collect()).await?;
+        let documents = self
+            .0
+            .resolve(&found, places.into_iter().flatten().collect())
+            .await?;
         let mut documents = documents.into_iter();
         Ok(there
             .into_iter()

@@ -181,11 +181,21 @@ mod tests {
 
     #[test]
     fn lines_are_found() {
-        let line = |number, at, text: &str, whole| (number, at, text.to_owned(), text.len() as u64, whole);
+        let line =
+            |number, at, text: &str, whole| (number, at, text.to_owned(), text.len() as u64, whole);
         assert_eq!(lines(b"", 9), []);
-        assert_eq!(lines(b"ab\ncd", 9), [line(1, 0, "ab", true), line(2, 3, "cd", false)]);
-        assert_eq!(lines(b"ab\r\n \r\n\ncd\n", 9), [line(1, 0, "ab", true), line(4, 8, "cd", true)]);
-        assert_eq!(lines(b"\xef\xbb\xbfab\nc\n", 9), [line(1, 3, "ab", true), line(2, 6, "c", true)]);
+        assert_eq!(
+            lines(b"ab\ncd", 9),
+            [line(1, 0, "ab", true), line(2, 3, "cd", false)]
+        );
+        assert_eq!(
+            lines(b"ab\r\n \r\n\ncd\n", 9),
+            [line(1, 0, "ab", true), line(4, 8, "cd", true)]
+        );
+        assert_eq!(
+            lines(b"\xef\xbb\xbfab\nc\n", 9),
+            [line(1, 3, "ab", true), line(2, 6, "c", true)]
+        );
         assert_eq!(
             lines(b"0123456789\nab\n", 4),
             [(1, 0, String::new(), 11, true), line(2, 11, "ab", true)]

@@ -6,7 +6,7 @@ use whimbrel_model::Timestamp;
 
 /// `2026-01-31 08:00:00.5+00`; `None` for finer than microseconds.
 pub(super) fn write(at: Timestamp) -> Option<String> {
-    if at.nanos() % 1000 != 0 {
+    if !at.nanos().is_multiple_of(1000) {
         return None;
     }
     let days = at.seconds().div_euclid(86_400);

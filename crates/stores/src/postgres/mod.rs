@@ -13,7 +13,7 @@ mod read;
 mod sql;
 mod table;
 mod tls;
-mod url;
+pub(crate) mod url;
 mod wire;
 mod write;
 

@@ -205,7 +205,9 @@ fn name(config: &Config) -> String {
     format!("postgres://{user}{}/{database}", hosts.join(","))
 }
 
-fn percent_decode(text: &str) -> Result<String, StoreError> {
+/// # Errors
+/// An escape is broken, or they are not UTF-8. No message quotes the text.
+pub(crate) fn percent_decode(text: &str) -> Result<String, StoreError> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&byte, tail)) = rest.split_first() {

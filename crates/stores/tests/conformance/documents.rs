@@ -35,14 +35,32 @@ pub async fn deletes(subject: &Subject) {
     let left = subject.keys(collection, &KeyRange::all(), 3).await;
     let expect: Vec<Key> = many(10).into_iter().skip(1).step_by(2).collect();
     assert_eq!(left, expect);
-    assert_eq!(subject.store.count(collection, &KeyRange::all()).await.unwrap(), 5);
+    assert_eq!(
+        subject
+            .store
+            .count(collection, &KeyRange::all())
+            .await
+            .unwrap(),
+        5
+    );
 }
 
 pub async fn ensure_twice(subject: &Subject) {
     let collection = subject.text().await;
     subject.fill(collection, &many(2)).await;
-    subject.store.ensure(collection, &KeyKind::Text).await.unwrap();
-    assert_eq!(subject.store.count(collection, &KeyRange::all()).await.unwrap(), 2);
+    subject
+        .store
+        .ensure(collection, &KeyKind::Text)
+        .await
+        .unwrap();
+    assert_eq!(
+        subject
+            .store
+            .count(collection, &KeyRange::all())
+            .await
+            .unwrap(),
+        2
+    );
 }
 
 pub async fn describes(subject: &Subject) {
@@ -52,7 +70,15 @@ pub async fn describes(subject: &Subject) {
         };
         let description = subject.store.describe(collection).await.unwrap().unwrap();
         assert_eq!(description.key, kind, "{collection}");
-        assert!(subject.store.collections().await.unwrap().iter().any(|c| c == collection));
+        assert!(
+            subject
+                .store
+                .collections()
+                .await
+                .unwrap()
+                .iter()
+                .any(|c| c == collection)
+        );
     }
     let name = subject.store.name().to_owned();
     assert!(!name.is_empty());
@@ -68,5 +94,8 @@ pub async fn several_collections(subject: &Subject) {
     assert_eq!(subject.write(&writes).await, vec![WriteOutcome::Applied; 3]);
     assert_eq!(subject.number(text, "b").await, Some(3));
     assert_eq!(subject.number(ints, 1).await, Some(2));
-    assert_eq!(subject.keys(text, &KeyRange::all(), 10).await, texts(&["a", "b"]));
+    assert_eq!(
+        subject.keys(text, &KeyRange::all(), 10).await,
+        texts(&["a", "b"])
+    );
 }

@@ -16,10 +16,20 @@ pub async fn every_outcome(subject: &Subject) {
     let never = || Guard::Unchanged(Revision(vec![0; 16]));
     let put = |n, guard| subject.put(collection, "a", n, guard);
 
-    assert_eq!(subject.one(put(1, never())).await, Lost, "nothing to be unchanged");
+    assert_eq!(
+        subject.one(put(1, never())).await,
+        Lost,
+        "nothing to be unchanged"
+    );
     assert_eq!(subject.one(delete(collection, "a", never())).await, Lost);
-    assert_eq!(subject.one(delete(collection, "a", Guard::Absent)).await, Applied);
-    assert_eq!(subject.one(delete(collection, "a", Guard::Any)).await, Applied);
+    assert_eq!(
+        subject.one(delete(collection, "a", Guard::Absent)).await,
+        Applied
+    );
+    assert_eq!(
+        subject.one(delete(collection, "a", Guard::Any)).await,
+        Applied
+    );
     assert_eq!(subject.number(collection, "a").await, None);
 
     assert_eq!(subject.one(put(1, Guard::Absent)).await, Applied);
@@ -29,21 +39,47 @@ pub async fn every_outcome(subject: &Subject) {
     assert_eq!(subject.number(collection, "a").await, Some(1));
 
     let first = subject.revision(collection, "a").await;
-    assert_eq!(subject.one(put(2, Guard::Unchanged(first.clone()))).await, Applied);
+    assert_eq!(
+        subject.one(put(2, Guard::Unchanged(first.clone()))).await,
+        Applied
+    );
     assert_eq!(subject.number(collection, "a").await, Some(2));
-    assert_eq!(subject.one(put(3, Guard::Unchanged(first.clone()))).await, Lost);
-    assert_eq!(subject.one(delete(collection, "a", Guard::Unchanged(first))).await, Lost);
-    assert_eq!(subject.one(delete(collection, "a", Guard::Absent)).await, Lost);
+    assert_eq!(
+        subject.one(put(3, Guard::Unchanged(first.clone()))).await,
+        Lost
+    );
+    assert_eq!(
+        subject
+            .one(delete(collection, "a", Guard::Unchanged(first)))
+            .await,
+        Lost
+    );
+    assert_eq!(
+        subject.one(delete(collection, "a", Guard::Absent)).await,
+        Lost
+    );
     assert_eq!(subject.number(collection, "a").await, Some(2));
 
     assert_eq!(subject.one(put(4, Guard::Any)).await, Applied);
     assert_eq!(subject.number(collection, "a").await, Some(4));
     let last = subject.revision(collection, "a").await;
-    assert_eq!(subject.one(delete(collection, "a", Guard::Unchanged(last.clone()))).await, Applied);
+    assert_eq!(
+        subject
+            .one(delete(collection, "a", Guard::Unchanged(last.clone())))
+            .await,
+        Applied
+    );
     assert_eq!(subject.number(collection, "a").await, None);
-    assert_eq!(subject.one(put(5, Guard::Unchanged(last))).await, Lost, "deleted");
+    assert_eq!(
+        subject.one(put(5, Guard::Unchanged(last))).await,
+        Lost,
+        "deleted"
+    );
     assert_eq!(subject.one(put(5, Guard::Any)).await, Applied);
-    assert_eq!(subject.one(delete(collection, "a", Guard::Any)).await, Applied);
+    assert_eq!(
+        subject.one(delete(collection, "a", Guard::Any)).await,
+        Applied
+    );
     assert_eq!(subject.number(collection, "a").await, None);
 }
 
@@ -59,7 +95,10 @@ pub async fn lost_guards_leave_the_others(subject: &Subject) {
         .map(|(key, guard)| subject.put(collection, key.clone(), 100, guard))
         .collect();
     use WriteOutcome::{Applied, Lost};
-    assert_eq!(subject.write(&writes).await, [Lost, Applied, Lost, Applied, Applied]);
+    assert_eq!(
+        subject.write(&writes).await,
+        [Lost, Applied, Lost, Applied, Applied]
+    );
     let mut found = Vec::new();
     for key in &keys {
         found.push(subject.number(collection, key.clone()).await);
@@ -103,7 +142,12 @@ pub async fn refused_documents_leave_the_others(subject: &Subject) {
             WriteOutcome::Refused(refusal) => assert!(!good, "{}: {refusal:?}", write.key),
             WriteOutcome::Lost => panic!("{} was lost", write.key),
         }
-        assert_eq!(subject.get(collection, write.key.clone()).await.is_some(), good, "{}", write.key);
+        assert_eq!(
+            subject.get(collection, write.key.clone()).await.is_some(),
+            good,
+            "{}",
+            write.key
+        );
     }
 }
 
@@ -111,11 +155,19 @@ pub async fn revisions_change(subject: &Subject) {
     let collection = subject.text().await;
     let mut seen = Vec::new();
     for n in 0..5 {
-        subject.one(subject.put(collection, "a", n, Guard::Any)).await;
+        subject
+            .one(subject.put(collection, "a", n, Guard::Any))
+            .await;
         let revision = subject.revision(collection, "a").await;
         assert!(!seen.contains(&revision));
-        assert_eq!(subject.revision(collection, "a").await, revision, "reading changes nothing");
-        let scanned = subject.scan(collection, &whimbrel_model::KeyRange::all(), 10).await;
+        assert_eq!(
+            subject.revision(collection, "a").await,
+            revision,
+            "reading changes nothing"
+        );
+        let scanned = subject
+            .scan(collection, &whimbrel_model::KeyRange::all(), 10)
+            .await;
         assert_eq!(scanned[0].revision, revision);
         seen.push(revision);
     }
@@ -125,7 +177,9 @@ pub async fn revisions_change(subject: &Subject) {
 pub async fn concurrent_writers(subject: &Subject) {
     const EACH: i64 = 40;
     let collection = subject.text().await;
-    subject.one(subject.put(collection, "sum", 0, Guard::Absent)).await;
+    subject
+        .one(subject.put(collection, "sum", 0, Guard::Absent))
+        .await;
     let increment = || async {
         let mut done = 0;
         while done < EACH {
@@ -135,7 +189,11 @@ pub async fn concurrent_writers(subject: &Subject) {
             match subject.store.write(&[write]).await {
                 Ok(outcomes) if outcomes == [WriteOutcome::Applied] => done += 1,
                 Ok(outcomes) => assert_eq!(outcomes, [WriteOutcome::Lost]),
-                Err(error) => assert_eq!(error.kind, whimbrel_model::StoreErrorKind::Transient, "{error}"),
+                Err(error) => assert_eq!(
+                    error.kind,
+                    whimbrel_model::StoreErrorKind::Transient,
+                    "{error}"
+                ),
             }
         }
     };

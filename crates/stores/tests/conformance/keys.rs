@@ -22,7 +22,10 @@ pub fn naughty() -> BTreeSet<String> {
     ]
     .map(str::to_owned)
     .into();
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data/blns/blns.json");
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../../shared/data/blns/blns.json"
+    );
     match std::fs::read(path) {
         Ok(bytes) => strings.extend(serde_json::from_slice::<Vec<String>>(&bytes).unwrap()),
         Err(error) => println!("SKIPPED: the list of naughty strings is not there ({error})"),
@@ -46,13 +49,28 @@ async fn check(subject: &Subject, kind: &KeyKind, keys: &[Key]) {
         assert!(found.is_sorted(), "{found:?}");
     }
     for (n, key) in (0_i64..).zip(keys) {
-        assert_eq!(subject.number(collection, key.clone()).await, Some(n), "{key}");
+        assert_eq!(
+            subject.number(collection, key.clone()).await,
+            Some(n),
+            "{key}"
+        );
         let guard = Guard::Unchanged(subject.revision(collection, key.clone()).await);
         let write = subject.put(collection, key.clone(), n + 1, guard);
         assert_eq!(subject.one(write).await, WriteOutcome::Applied, "{key}");
-        assert_eq!(subject.number(collection, key.clone()).await, Some(n + 1), "{key}");
+        assert_eq!(
+            subject.number(collection, key.clone()).await,
+            Some(n + 1),
+            "{key}"
+        );
     }
-    assert_eq!(subject.store.count(collection, &KeyRange::all()).await.unwrap(), keys.len() as u64);
+    assert_eq!(
+        subject
+            .store
+            .count(collection, &KeyRange::all())
+            .await
+            .unwrap(),
+        keys.len() as u64
+    );
 }
 
 pub async fn hostile_texts(subject: &Subject) {
@@ -61,9 +79,19 @@ pub async fn hostile_texts(subject: &Subject) {
 }
 
 pub async fn integers(subject: &Subject) {
-    let keys: Vec<Key> = [0, 1, -1, i64::MIN, i64::MIN + 1, i64::MAX - 1, i64::MAX, 1 << 53, (1 << 53) + 1]
-        .map(Key::Int)
-        .to_vec();
+    let keys: Vec<Key> = [
+        0,
+        1,
+        -1,
+        i64::MIN,
+        i64::MIN + 1,
+        i64::MAX - 1,
+        i64::MAX,
+        1 << 53,
+        (1 << 53) + 1,
+    ]
+    .map(Key::Int)
+    .to_vec();
     check(subject, &KeyKind::Int, &keys).await;
 }
 
@@ -76,9 +104,17 @@ pub async fn uuids(subject: &Subject) {
 
 pub async fn tuples(subject: &Subject) {
     let kind = KeyKind::Tuple(vec![KeyKind::Text, KeyKind::Int]);
-    let keys: Vec<Key> = [("", 0), ("a", -1), ("a", 1), ("a", i64::MAX), ("a\"b", 0), ("b", i64::MIN), ("ü", 5)]
-        .map(|(text, n)| Key::Tuple(vec![Key::text(text), Key::Int(n)]))
-        .to_vec();
+    let keys: Vec<Key> = [
+        ("", 0),
+        ("a", -1),
+        ("a", 1),
+        ("a", i64::MAX),
+        ("a\"b", 0),
+        ("b", i64::MIN),
+        ("ü", 5),
+    ]
+    .map(|(text, n)| Key::Tuple(vec![Key::text(text), Key::Int(n)]))
+    .to_vec();
     check(subject, &kind, &keys).await;
 }
 
@@ -86,14 +122,27 @@ pub async fn tuples(subject: &Subject) {
 pub async fn keys_of_another_kind(subject: &Subject) {
     let collection = subject.ints().await;
     subject.fill(collection, &[Key::Int(12)]).await;
-    for key in [Key::text("12"), Key::text("x"), Key::Tuple(vec![Key::Int(12)])] {
-        let outcome = subject.one(subject.put(collection, key.clone(), 9, Guard::Any)).await;
+    for key in [
+        Key::text("12"),
+        Key::text("x"),
+        Key::Tuple(vec![Key::Int(12)]),
+    ] {
+        let outcome = subject
+            .one(subject.put(collection, key.clone(), 9, Guard::Any))
+            .await;
         match outcome {
             WriteOutcome::Refused(_) => {
-                assert!(subject.get(collection, key.clone()).await.is_none(), "{key:?}");
+                assert!(
+                    subject.get(collection, key.clone()).await.is_none(),
+                    "{key:?}"
+                );
             }
             WriteOutcome::Applied => {
-                assert_eq!(subject.number(collection, key.clone()).await, Some(9), "{key:?}");
+                assert_eq!(
+                    subject.number(collection, key.clone()).await,
+                    Some(9),
+                    "{key:?}"
+                );
             }
             WriteOutcome::Lost => panic!("{key:?} was lost"),
         }

@@ -7,7 +7,11 @@ pub async fn a_full_batch(subject: &Subject) {
     let keys = many(limits.batch_writes as usize);
     subject.fill(collection, &keys).await;
     assert_eq!(
-        subject.store.count(collection, &KeyRange::all()).await.unwrap(),
+        subject
+            .store
+            .count(collection, &KeyRange::all())
+            .await
+            .unwrap(),
         u64::from(limits.batch_writes)
     );
     let documents = subject.store.get(collection, &keys).await.unwrap();
@@ -23,7 +27,12 @@ pub async fn a_full_batch(subject: &Subject) {
     for outcome in subject.write(&writes).await {
         assert_eq!(outcome, WriteOutcome::Applied);
     }
-    assert_eq!(subject.number(collection, keys[keys.len() / 2].clone()).await, Some(-1));
+    assert_eq!(
+        subject
+            .number(collection, keys[keys.len() / 2].clone())
+            .await,
+        Some(-1)
+    );
 }
 
 /// A document just below the limit is kept whole; one above it is refused and leaves no trace.
@@ -50,7 +59,10 @@ pub async fn documents_at_the_limit(subject: &Subject) {
     let expect = fits.to.clone().unwrap().fingerprint().unwrap();
     assert_eq!(subject.one(fits).await, WriteOutcome::Applied);
     let found = subject.get(collection, "fits").await.unwrap();
-    assert!(found.body.fingerprint().unwrap() == expect, "the document was changed");
+    assert!(
+        found.body.fingerprint().unwrap() == expect,
+        "the document was changed"
+    );
     drop(found);
     match subject.one(document("large", limit + 1)).await {
         WriteOutcome::Refused(refusal) => assert!(refusal.message.len() < 1000),
@@ -69,7 +81,10 @@ pub async fn read_only_refuses(subject: &Subject) {
     for error in [written, ensured] {
         assert_eq!(error.code, Code::StoreDenied, "{error}");
     }
-    let page = reader.scan(collection, &KeyRange::all(), 10, 1000).await.unwrap();
+    let page = reader
+        .scan(collection, &KeyRange::all(), 10, 1000)
+        .await
+        .unwrap();
     assert_eq!(page.documents.len(), 3);
     assert_eq!(subject.number(collection, "key-000000").await, Some(0));
 }

@@ -7,7 +7,19 @@ fn range(after: Option<Key>, through: Option<Key>) -> KeyRange {
 
 pub async fn ordered(subject: &Subject) {
     let collection = subject.text().await;
-    let mut keys = texts(&["b", "a", "B", "é", "", "z", "aa", "10", "9", "\u{1f600}", "\u{ffff}"]);
+    let mut keys = texts(&[
+        "b",
+        "a",
+        "B",
+        "é",
+        "",
+        "z",
+        "aa",
+        "10",
+        "9",
+        "\u{1f600}",
+        "\u{ffff}",
+    ]);
     subject.fill(collection, &keys).await;
     for limit in [1, 2, 3, 100] {
         let found = subject.keys(collection, &KeyRange::all(), limit).await;
@@ -36,7 +48,11 @@ pub async fn ranges(subject: &Subject) {
     for (after, through, expect) in expect {
         let range = range(after.map(Key::Int), through.map(Key::Int));
         let expect: Vec<Key> = expect.iter().copied().map(Key::Int).collect();
-        assert_eq!(subject.keys(collection, &range, 2).await, expect, "{range:?}");
+        assert_eq!(
+            subject.keys(collection, &range, 2).await,
+            expect,
+            "{range:?}"
+        );
         let count = subject.store.count(collection, &range).await.unwrap();
         assert_eq!(count, expect.len() as u64, "{range:?}");
     }
@@ -48,15 +64,27 @@ pub async fn resumes_after_each_key(subject: &Subject) {
     let keys = subject.keys(collection, &KeyRange::all(), 100).await;
     for (i, key) in keys.iter().enumerate() {
         let rest = KeyRange::all().resumed_after(Some(key));
-        assert_eq!(subject.keys(collection, &rest, 7).await, keys[i + 1..], "{key}");
+        assert_eq!(
+            subject.keys(collection, &rest, 7).await,
+            keys[i + 1..],
+            "{key}"
+        );
         let until = range(None, Some(key.clone()));
-        assert_eq!(subject.keys(collection, &until, 7).await, keys[..=i], "{key}");
+        assert_eq!(
+            subject.keys(collection, &until, 7).await,
+            keys[..=i],
+            "{key}"
+        );
     }
 }
 
 /// Every key once, in parts of about the same size, and nothing behind the greatest key there is now.
 pub async fn partitions_cover_exactly(subject: &Subject) {
-    for kind in [KeyKind::Text, KeyKind::Int, KeyKind::Tuple(vec![KeyKind::Text, KeyKind::Int])] {
+    for kind in [
+        KeyKind::Text,
+        KeyKind::Int,
+        KeyKind::Tuple(vec![KeyKind::Text, KeyKind::Int]),
+    ] {
         let Some(collection) = subject.collection(&kind).await else {
             continue;
         };
@@ -69,15 +97,27 @@ pub async fn partitions_cover_exactly(subject: &Subject) {
             .collect();
         subject.fill(collection, &keys).await;
         for parts in [1, 2, 3, 7, 500, 1000] {
-            let cut = subject.store.partitions(collection, &KeyRange::all(), parts).await.unwrap();
-            assert!(cut.len() <= parts as usize && !cut.is_empty(), "{parts}: {}", cut.len());
+            let cut = subject
+                .store
+                .partitions(collection, &KeyRange::all(), parts)
+                .await
+                .unwrap();
+            assert!(
+                cut.len() <= parts as usize && !cut.is_empty(),
+                "{parts}: {}",
+                cut.len()
+            );
             let mut found = Vec::new();
             for part in &cut {
                 assert!(part.through.is_some(), "{part:?}");
                 let keys = subject.keys(collection, part, 100).await;
                 if parts <= 7 {
                     let share = 500 / parts as usize;
-                    assert!(keys.len() <= share * 2 + 2, "{parts}: {} in {part:?}", keys.len());
+                    assert!(
+                        keys.len() <= share * 2 + 2,
+                        "{parts}: {} in {part:?}",
+                        keys.len()
+                    );
                 }
                 found.extend(keys);
             }
@@ -86,7 +126,11 @@ pub async fn partitions_cover_exactly(subject: &Subject) {
         }
         let all = subject.keys(collection, &KeyRange::all(), 100).await;
         let within = range(Some(all[99].clone()), Some(all[299].clone()));
-        let cut = subject.store.partitions(collection, &within, 4).await.unwrap();
+        let cut = subject
+            .store
+            .partitions(collection, &within, 4)
+            .await
+            .unwrap();
         let mut found = Vec::new();
         for part in &cut {
             found.extend(subject.keys(collection, part, 100).await);
@@ -99,10 +143,20 @@ pub async fn partitions_cover_exactly(subject: &Subject) {
 pub async fn skewed_partitions(subject: &Subject) {
     let collection = subject.ints().await;
     let keys: Vec<Key> = (0..2000)
-        .map(|i| if i % 10 == 0 { Key::Int(i64::MAX / 2000 * i) } else { Key::Int(i) })
+        .map(|i| {
+            if i % 10 == 0 {
+                Key::Int(i64::MAX / 2000 * i)
+            } else {
+                Key::Int(i)
+            }
+        })
         .collect();
     subject.fill(collection, &keys).await;
-    let cut = subject.store.partitions(collection, &KeyRange::all(), 4).await.unwrap();
+    let cut = subject
+        .store
+        .partitions(collection, &KeyRange::all(), 4)
+        .await
+        .unwrap();
     assert_eq!(cut.len(), 4);
     for part in &cut {
         let count = subject.store.count(collection, part).await.unwrap();
@@ -112,20 +166,54 @@ pub async fn skewed_partitions(subject: &Subject) {
 
 pub async fn empty_collection(subject: &Subject) {
     let collection = subject.text().await;
-    let page = subject.store.scan(collection, &KeyRange::all(), 10, 1000).await.unwrap();
+    let page = subject
+        .store
+        .scan(collection, &KeyRange::all(), 10, 1000)
+        .await
+        .unwrap();
     assert!(page.documents.is_empty() && page.last.is_none());
-    assert_eq!(subject.store.count(collection, &KeyRange::all()).await.unwrap(), 0);
-    assert_eq!(subject.store.partitions(collection, &KeyRange::all(), 4).await.unwrap(), []);
+    assert_eq!(
+        subject
+            .store
+            .count(collection, &KeyRange::all())
+            .await
+            .unwrap(),
+        0
+    );
+    assert_eq!(
+        subject
+            .store
+            .partitions(collection, &KeyRange::all(), 4)
+            .await
+            .unwrap(),
+        []
+    );
     assert!(subject.get(collection, "a").await.is_none());
 }
 
 pub async fn missing_collection(subject: &Subject) {
     let name = "no such \"collection";
     assert_eq!(subject.store.describe(name).await.unwrap(), None);
-    let scanned = subject.store.scan(name, &KeyRange::all(), 10, 1000).await.unwrap_err();
-    let counted = subject.store.count(name, &KeyRange::all()).await.unwrap_err();
-    let got = subject.store.get(name, &[Key::text("a")]).await.unwrap_err();
-    let written = subject.store.write(&[subject.put(name, "a", 1, Guard::Any)]).await.unwrap_err();
+    let scanned = subject
+        .store
+        .scan(name, &KeyRange::all(), 10, 1000)
+        .await
+        .unwrap_err();
+    let counted = subject
+        .store
+        .count(name, &KeyRange::all())
+        .await
+        .unwrap_err();
+    let got = subject
+        .store
+        .get(name, &[Key::text("a")])
+        .await
+        .unwrap_err();
+    let written = subject
+        .store
+        .write(&[subject.put(name, "a", 1, Guard::Any)])
+        .await
+        .unwrap_err();
     for error in [scanned, counted, got, written] {
         assert_eq!(error.code, Code::StoreMissing, "{error}");
         assert_eq!(error.kind, StoreErrorKind::Terminal, "{error}");
@@ -135,19 +223,39 @@ pub async fn missing_collection(subject: &Subject) {
 pub async fn pages_by_bytes(subject: &Subject) {
     let collection = subject.text().await;
     subject.fill(collection, &many(50)).await;
-    let all = subject.store.scan(collection, &KeyRange::all(), 50, 1 << 20).await.unwrap();
+    let all = subject
+        .store
+        .scan(collection, &KeyRange::all(), 50, 1 << 20)
+        .await
+        .unwrap();
     let size = all.documents[0].body.size();
-    let page = subject.store.scan(collection, &KeyRange::all(), 50, 1).await.unwrap();
+    let page = subject
+        .store
+        .scan(collection, &KeyRange::all(), 50, 1)
+        .await
+        .unwrap();
     assert_eq!(page.documents.len(), 1);
-    let page = subject.store.scan(collection, &KeyRange::all(), 50, size * 10).await.unwrap();
-    assert!((2..50).contains(&page.documents.len()), "{}", page.documents.len());
+    let page = subject
+        .store
+        .scan(collection, &KeyRange::all(), 50, size * 10)
+        .await
+        .unwrap();
+    assert!(
+        (2..50).contains(&page.documents.len()),
+        "{}",
+        page.documents.len()
+    );
 }
 
 pub async fn counts_ranges(subject: &Subject) {
     let collection = subject.text().await;
     subject.fill(collection, &many(30)).await;
     let keys = subject.keys(collection, &KeyRange::all(), 100).await;
-    let all = subject.store.count(collection, &KeyRange::all()).await.unwrap();
+    let all = subject
+        .store
+        .count(collection, &KeyRange::all())
+        .await
+        .unwrap();
     assert_eq!(all, 30);
     let part = range(Some(keys[4].clone()), Some(keys[9].clone()));
     assert_eq!(subject.store.count(collection, &part).await.unwrap(), 5);

@@ -76,7 +76,8 @@ pub async fn sqlite_columns() -> Option<Subject> {
             _ => "id TEXT PRIMARY KEY",
         };
         let (columns, constraint) = key.split_once(", PRIMARY").unwrap_or((key, ""));
-        let mut sql = format!("CREATE TABLE \"app \"\"{collection}\" ({columns}, n INTEGER, rest JSON");
+        let mut sql =
+            format!("CREATE TABLE \"app \"\"{collection}\" ({columns}, n INTEGER, rest JSON");
         if !constraint.is_empty() {
             write!(sql, ", PRIMARY{constraint}").unwrap();
         }
@@ -149,7 +150,10 @@ impl Subject {
         if (self.unsupported)(kind) {
             return None;
         }
-        let name = COLLECTIONS.into_iter().find(|c| kind_of(c) == *kind).unwrap();
+        let name = COLLECTIONS
+            .into_iter()
+            .find(|c| kind_of(c) == *kind)
+            .unwrap();
         self.store.ensure(name, kind).await.unwrap();
         Some(name)
     }
@@ -169,7 +173,10 @@ impl Subject {
             ..self.options.clone()
         };
         let Some(directory) = self.url.strip_prefix("jsonl:").filter(|_| self.exclusive) else {
-            return (whimbrel_stores::open(&self.url, &options).await.unwrap(), None);
+            return (
+                whimbrel_stores::open(&self.url, &options).await.unwrap(),
+                None,
+            );
         };
         let copy = tempfile::tempdir().unwrap();
         for file in std::fs::read_dir(directory).unwrap() {
@@ -177,7 +184,10 @@ impl Subject {
             std::fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
         }
         let url = format!("jsonl:{}", copy.path().display());
-        (whimbrel_stores::open(&url, &options).await.unwrap(), Some(copy))
+        (
+            whimbrel_stores::open(&url, &options).await.unwrap(),
+            Some(copy),
+        )
     }
 
     /// A document as this store would give it back: with its key where the store keeps it there.
@@ -233,7 +243,11 @@ impl Subject {
     }
 
     pub async fn get(&self, collection: &str, key: impl Into<Key>) -> Option<Document> {
-        self.store.get(collection, &[key.into()]).await.unwrap().remove(0)
+        self.store
+            .get(collection, &[key.into()])
+            .await
+            .unwrap()
+            .remove(0)
     }
 
     pub async fn number(&self, collection: &str, key: impl Into<Key>) -> Option<i64> {
@@ -251,7 +265,11 @@ impl Subject {
         let mut last = None;
         loop {
             let rest = range.resumed_after(last.as_ref());
-            let page = self.store.scan(collection, &rest, limit, 1 << 20).await.unwrap();
+            let page = self
+                .store
+                .scan(collection, &rest, limit, 1 << 20)
+                .await
+                .unwrap();
             assert_eq!(page.rejects, [], "{collection}");
             assert!(page.documents.len() <= limit as usize);
             assert_eq!(page.last.as_ref(), page.documents.last().map(|d| &d.key));

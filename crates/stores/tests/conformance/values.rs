@@ -6,7 +6,12 @@ use whimbrel_model::{
 
 fn kinds() -> Vec<(&'static str, Value)> {
     let map = |fields: &[(&str, Value)]| -> Value {
-        Value::Map(fields.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect::<Map>())
+        Value::Map(
+            fields
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), v.clone()))
+                .collect::<Map>(),
+        )
     };
     let text = |s: &str| Value::String(s.into());
     vec![
@@ -24,19 +29,47 @@ fn kinds() -> Vec<(&'static str, Value)> {
         ("tiny", Value::Double(5e-324)),
         ("huge", Value::Double(f64::MAX)),
         ("tenth", Value::Double(0.1)),
-        ("decimal", Value::Decimal(Decimal::new("123456789012345678901234567890.5").unwrap())),
-        ("long ago", Value::Timestamp(Timestamp::new(-62_135_596_800, 1).unwrap())),
-        ("nanoseconds", Value::Timestamp(Timestamp::new(1_700_000_000, 123_456_789).unwrap())),
+        (
+            "decimal",
+            Value::Decimal(Decimal::new("123456789012345678901234567890.5").unwrap()),
+        ),
+        (
+            "long ago",
+            Value::Timestamp(Timestamp::new(-62_135_596_800, 1).unwrap()),
+        ),
+        (
+            "nanoseconds",
+            Value::Timestamp(Timestamp::new(1_700_000_000, 123_456_789).unwrap()),
+        ),
         ("looks like a time", text("2026-01-31T08:00:00Z")),
         ("empty", text("")),
-        ("looks like a tag", map(&[("$timestamp", text("2026-01-31T08:00:00Z"))])),
+        (
+            "looks like a tag",
+            map(&[("$timestamp", text("2026-01-31T08:00:00Z"))]),
+        ),
         ("escaped tag", map(&[("$$bytes", text("AA=="))])),
         ("bytes", Value::Bytes((0..=255).collect())),
         ("reference", Value::Reference("users/a b/ü".into())),
-        ("point", Value::GeoPoint(GeoPoint { latitude: -90.0, longitude: 179.5 })),
+        (
+            "point",
+            Value::GeoPoint(GeoPoint {
+                latitude: -90.0,
+                longitude: 179.5,
+            }),
+        ),
         ("vector", Value::Vector(vec![0.0, -1.5, 1e300])),
-        ("array", Value::Array(vec![Value::Null, Value::Int(1), Value::Array(vec![])])),
-        ("map", map(&[("", Value::Int(1)), ("a.b", map(&[])), ("$", Value::Bool(false))])),
+        (
+            "array",
+            Value::Array(vec![Value::Null, Value::Int(1), Value::Array(vec![])]),
+        ),
+        (
+            "map",
+            map(&[
+                ("", Value::Int(1)),
+                ("a.b", map(&[])),
+                ("$", Value::Bool(false)),
+            ]),
+        ),
     ]
 }
 
@@ -46,7 +79,11 @@ pub async fn every_kind_survives(subject: &Subject) {
     let mut expect = Vec::new();
     for (name, value) in kinds() {
         let key = Key::text(name);
-        let nested = Value::Map([("deeper".to_owned(), Value::Array(vec![value.clone()]))].into_iter().collect());
+        let nested = Value::Map(
+            [("deeper".to_owned(), Value::Array(vec![value.clone()]))]
+                .into_iter()
+                .collect(),
+        );
         let fields = subject.fields(collection, &key, &[("v", value), ("nested", nested)]);
         expect.push((key.clone(), fields.clone()));
         writes.push(Write {
@@ -62,13 +99,25 @@ pub async fn every_kind_survives(subject: &Subject) {
     for (key, fields) in &expect {
         let found = subject.get(collection, key.clone()).await.unwrap();
         assert_eq!(found.body.map().unwrap().as_ref(), fields, "{key}");
-        assert_eq!(found.body.fingerprint().unwrap(), Body::Map(fields.clone()).fingerprint().unwrap());
+        assert_eq!(
+            found.body.fingerprint().unwrap(),
+            Body::Map(fields.clone()).fingerprint().unwrap()
+        );
     }
     let scanned = subject.scan(collection, &KeyRange::all(), 5).await;
     assert_eq!(scanned.len(), expect.len());
     for document in scanned {
-        let fields = &expect.iter().find(|(key, _)| *key == document.key).unwrap().1;
-        assert_eq!(document.body.map().unwrap().as_ref(), fields, "{}", document.key);
+        let fields = &expect
+            .iter()
+            .find(|(key, _)| *key == document.key)
+            .unwrap()
+            .1;
+        assert_eq!(
+            document.body.map().unwrap().as_ref(),
+            fields,
+            "{}",
+            document.key
+        );
     }
 }
 
@@ -79,9 +128,15 @@ pub async fn json_bytes_survive(subject: &Subject) {
     for (key, members) in [
         ("spaces", "\"a\" : [ 1 , 2.50 ,\n\t-0.0 ]"),
         ("escapes", r#""a":"\u00e9\ud83d\ude00\/\b""#),
-        ("numbers", r#""a":1e5,"b":12345678901234567890,"c":0.1,"d":1E-400"#),
+        (
+            "numbers",
+            r#""a":1e5,"b":12345678901234567890,"c":0.1,"d":1E-400"#,
+        ),
         ("order", r#""z":1,"a":2,"m":{"z":1,"a":2}"#),
-        ("tags", r#""t":{"$timestamp":"2026-01-31T08:00:00.5Z"},"x":{"$bytes":"AAE="}"#),
+        (
+            "tags",
+            r#""t":{"$timestamp":"2026-01-31T08:00:00.5Z"},"x":{"$bytes":"AAE="}"#,
+        ),
     ] {
         let mut json = Vec::new();
         whimbrel_model::json::write_map(&fields(key), &mut json);
@@ -105,8 +160,14 @@ pub async fn hostile_strings_survive(subject: &Subject) {
     let collection = subject.text().await;
     let key = Key::text("strings");
     let strings: Vec<Value> = naughty().into_iter().map(Value::String).collect();
-    let names: Map = naughty().into_iter().map(|s| (s, Value::Bool(true))).collect();
-    let fields = [("strings", Value::Array(strings)), ("names", Value::Map(names))];
+    let names: Map = naughty()
+        .into_iter()
+        .map(|s| (s, Value::Bool(true)))
+        .collect();
+    let fields = [
+        ("strings", Value::Array(strings)),
+        ("names", Value::Map(names)),
+    ];
     let fields = subject.fields(collection, &key, &fields);
     let write = Write {
         collection: collection.to_owned(),
