@@ -65,6 +65,7 @@ impl Place {
         match self {
             Self::Sqlite(folder) => format!("sqlite:{}/new/ledger.db", folder.path().display()),
             Self::Postgres { url, schema } => {
+                let schema = schema.replace('"', "%22").replace(' ', "%20");
                 let mark = if url.contains('?') { '&' } else { '?' };
                 format!("{url}{mark}schema={schema}")
             }

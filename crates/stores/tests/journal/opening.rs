@@ -120,6 +120,11 @@ async fn messages_never_hold_a_password() {
         "postgres://ann:s3cret@127.0.0.1:port/db",
         "postgres://ann@127.0.0.1:1/db?password=s3cret&bogus=1",
         "mysql://ann:s3cret@h/db",
+        "mysql://ann:x/s3cret?s3cret@h/db",
+        "postgres://ann:s3cret@127.0.0.1:1/db?schema=",
+        "postgres://ann:s3cret@127.0.0.1:1/db?schema=%zz",
+        "sqlite::memory:",
+        "memory:",
     ] {
         for result in [
             journal::open(url).await.map(drop),
