@@ -24,6 +24,13 @@ use std::path::PathBuf;
 use std::thread;
 
 #[derive(Args)]
+#[command(after_help = "\
+Every bench starts a private PostgreSQL with its default durability, makes its seeded data, builds the \
+release binary, lets all lanes take turns, proves after each turn that the work was done, and prints each \
+lane's median ratio to the reference with the smallest and the largest. A missed bar is an error.
+
+Give it the machine alone: another build beside it makes the ratios worthless. `memory` needs about 15 GB \
+in the temporary directory.")]
 pub struct BenchArguments {
     #[command(subcommand)]
     which: Which,

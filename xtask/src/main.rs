@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about, version, long_about = LONG)]
+#[command(name = "xtask", bin_name = "cargo xtask", about, version, long_about = LONG)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -27,7 +27,10 @@ Before a commit:   cargo xtask test
 While working:     cargo xtask test --no-lint --only NAME
                    cargo xtask services -- cargo test -p whimbrel-stores
 Taste, as code:    cargo xtask tidy
-Figures:           cargo xtask bench copy";
+Figures:           cargo xtask bench copy
+
+What a chore needs besides Rust is installed where this is Debian and root, and named otherwise. Tools, \
+and peers of the benchmarks, are kept in ~/.cache/whimbrel.";
 
 #[derive(Subcommand)]
 enum Command {

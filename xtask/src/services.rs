@@ -6,6 +6,11 @@ use clap::Args;
 use std::process::Command;
 
 #[derive(Args)]
+#[command(after_help = "\
+The command finds the databases' URLs in WHIMBREL_TEST_POSTGRES and WHIMBREL_TEST_POSTGRES_TLS.
+
+  cargo xtask services -- cargo test -p whimbrel-stores
+  cargo xtask services -- sh -c 'psql \"$WHIMBREL_TEST_POSTGRES\"'")]
 pub struct ServicesArguments {
     /// The command to run, with the databases' URLs in its environment
     #[arg(last = true)]

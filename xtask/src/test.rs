@@ -12,6 +12,12 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 #[derive(Args)]
+#[command(after_help = "\
+Stages: format, clippy, tidy, licences, advisories, databases, tests, doc tests. All run, whatever fails, \
+and a summary at the end says how each went, what could not be checked, and which tests lacked their data.
+
+Tests find a private PostgreSQL under WHIMBREL_TEST_POSTGRES, and one that only speaks TLS under \
+WHIMBREL_TEST_POSTGRES_TLS. Both end with this command, however it ends.")]
 pub struct TestArguments {
     /// Only tests whose name contains PATTERN
     #[arg(long, value_name = "PATTERN")]
