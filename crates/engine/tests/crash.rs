@@ -11,11 +11,11 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use common::{dump, fill, options, place, schema, sqlite, upgrade};
+use common::{dump, fill, ledger, options, place, schema, sqlite, upgrade};
 use whimbrel_engine::{
     Clock, CopyJob, Engine, JobOptions, Ledger, NativeTransform, Report, SystemClock,
 };
-use whimbrel_model::ledger::{JobKind, RunStatus};
+use whimbrel_model::ledger::{Counts, JobKind, RunStatus};
 use whimbrel_model::rule::{CopyRule, OnError};
 use whimbrel_model::{Body, DocError, Emit, Key, Map, Store, TransformInput, Value};
 use whimbrel_stores::open_journal;
@@ -190,19 +190,26 @@ async fn prepare(dir: &Path, job: &str) {
     }
 }
 
-/// The dead process still holds the lease: its successor takes it away.
-async fn resume(dir: &Path, job: &str) -> Report {
-    let journal = open_journal(&format!("sqlite:{}", dir.join("ledger.db").display()))
-        .await
-        .unwrap();
-    let ledger = Ledger::open(journal, Arc::new(SystemClock)).await.unwrap();
+/// The dead process still holds the lease: its successor takes it away. The counts are of the whole run,
+/// which the child may have completed just before it died.
+async fn resume(dir: &Path, job: &str, what: &str) -> Counts {
+    let ledger = ledger(dir).await;
     ledger.break_lease("the test").await.unwrap();
-    work(dir, job, Arc::new(|_| ())).await
+    let before = ledger.state();
+    let report = work(dir, job, Arc::new(|_| ())).await;
+    let of_child = before.order.last().map(|run| &before.runs[run]);
+    match of_child.filter(|run| run.status == RunStatus::Completed && run.job.title == report.title)
+    {
+        Some(run) => {
+            assert_eq!(report.counts.written, 0, "{what}: the run was complete");
+            run.counts
+        }
+        None => report.counts,
+    }
 }
 
-async fn look(dir: &Path, job: &str, report: &Report, what: &str) {
+async fn look(dir: &Path, job: &str, c: Counts, what: &str) {
     let n = DOCUMENTS as u64;
-    let c = report.counts;
     // I7, and nothing twice: the sums are over all attempts of the run.
     assert!(c.balanced(), "{what}: {c:?}");
     let expected = if job == "down" {
@@ -215,14 +222,17 @@ async fn look(dir: &Path, job: &str, report: &Report, what: &str) {
         expected,
         "{what}: {c:?}"
     );
-    let journal = open_journal(&format!("sqlite:{}", dir.join("ledger.db").display()))
-        .await
-        .unwrap();
-    let ledger = Ledger::open(journal, Arc::new(SystemClock)).await.unwrap();
+    let ledger = ledger(dir).await;
     ledger
         .verify()
         .await
         .unwrap_or_else(|e| panic!("{what}: {e}"));
+    let waiting = ledger.journal().quarantined(None, None, 9).await.unwrap();
+    assert_eq!(
+        waiting.len(),
+        usize::from(job != "down"),
+        "{what}: {waiting:?}"
+    );
     for run in ledger.state().runs.values() {
         assert_eq!(run.status, RunStatus::Completed, "{what}");
         assert!(matches!(run.job.kind, JobKind::Upgrade | JobKind::Copy));
@@ -281,8 +291,8 @@ fn crash_everywhere(job: &str) {
             break;
         }
         let what = format!("{job} killed at write {point}");
-        let report = runtime.block_on(resume(dir.path(), job));
-        runtime.block_on(look(dir.path(), job, &report, &what));
+        let counts = runtime.block_on(resume(dir.path(), job, &what));
+        runtime.block_on(look(dir.path(), job, counts, &what));
     }
     println!("{job}: killed at each of {} writes", point - 1);
     assert!(
