@@ -112,7 +112,9 @@ pub(super) fn load(
         texts: false,
         last: None,
     };
-    let mut lines = 0_u64;
+    // A whole frame's end was not cut off by a crash, whatever its last line is.
+    let plain = opened.frames_end.is_none();
+    let (mut lines, mut cut_off) = (0_u64, false);
     {
         let mut put = index.prepare(&format!(
             "INSERT INTO {TABLE} VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET data = excluded.data"
@@ -127,8 +129,8 @@ pub(super) fn load(
                         .reject(&raw, format!("the line is longer than {} MiB", limit >> 20));
                 }
                 match line::read(raw.bytes, id) {
-                    Ok(_) | Err(_) if !raw.whole && is_cut_off(raw.bytes) => {
-                        loaded.torn = true;
+                    Err(_) if !raw.whole && plain && is_cut_off(raw.bytes) => {
+                        cut_off = true;
                         return Ok(());
                     }
                     Ok(Line::Document(key)) => {
@@ -144,11 +146,12 @@ pub(super) fn load(
                     Err(reason) => loaded.reject(&raw, reason)?,
                 }
                 loaded.unterminated = !raw.whole;
-                loaded.lines_end = raw.at + raw.length;
+                loaded.lines_end = raw.end;
                 Ok(())
             },
         )?;
-        if !loaded.torn {
+        loaded.torn |= cut_off;
+        if !cut_off {
             loaded.lines_end = end;
         }
     }

@@ -92,6 +92,8 @@ pub(super) struct RawLine<'l> {
     pub(super) bytes: &'l [u8],
     /// Of the line in the file, without its end.
     pub(super) length: u64,
+    /// Where the line ends, with its line break.
+    pub(super) end: u64,
     /// Ends with a line break.
     pub(super) whole: bool,
 }
@@ -136,6 +138,7 @@ pub(super) fn each_line<E: From<io::Error>>(
             at: start,
             bytes,
             length,
+            end: at,
             whole: whole || too_long,
         })?;
     }

@@ -43,7 +43,7 @@ pub async fn open(path: Option<&str>, options: &OpenOptions) -> Result<Arc<dyn S
         read_only: options.read_only,
         temporary: false,
     };
-    open_place(place, options).await
+    Ok(Arc::new(open_place(place, options).await?))
 }
 
 /// Opens a file that is thrown away when the process ends: its writes wait for no disk.
@@ -57,10 +57,10 @@ pub(crate) async fn open_temporary(
         read_only: false,
         temporary: true,
     };
-    open_place(place, options).await
+    Ok(Arc::new(open_place(place, options).await?))
 }
 
-async fn open_place(place: Place, options: &OpenOptions) -> Result<Arc<dyn Store>, StoreError> {
+async fn open_place(place: Place, options: &OpenOptions) -> Result<SqliteStore, StoreError> {
     let name = place.name.clone();
     let parallel = std::thread::available_parallelism().map_or(2, |n| n.get().clamp(1, 8));
     let missing = place.path.as_deref().is_some_and(|p| !p.exists());
@@ -92,7 +92,7 @@ async fn open_place(place: Place, options: &OpenOptions) -> Result<Arc<dyn Store
             .read(move |connection| shared.look(connection))
             .await?;
     }
-    Ok(Arc::new(store))
+    Ok(store)
 }
 
 #[derive(Debug)]
@@ -433,5 +433,51 @@ impl Store for SqliteStore {
                 write::apply(connection, &shared.name, &ready, version)
             })
             .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use whimbrel_model::{Body, Guard, StoreErrorKind};
+
+    fn put(key: i64, bytes: usize) -> Write {
+        Write {
+            collection: "c".to_owned(),
+            key: Key::Int(key),
+            to: Some(Body::from_json(format!("{{\"n\":\"{}\"}}", "x".repeat(bytes)))),
+            guard: Guard::Absent,
+        }
+    }
+
+    /// A file that may grow no more fails as a full disk does.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_full_disk_loses_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = Place {
+            name: "sqlite:full.db".to_owned(),
+            path: Some(directory.path().join("full.db")),
+            read_only: false,
+            temporary: false,
+        };
+        let store = open_place(place, &OpenOptions::default()).await.unwrap();
+        store.ensure("c", &KeyKind::Int).await.unwrap();
+        assert_eq!(store.write(&[put(1, 10)]).await.unwrap(), [WriteOutcome::Applied]);
+        let limit = |pages: i64| {
+            store.pool.write(false, move |connection| {
+                let set = format!("PRAGMA max_page_count = {pages}");
+                connection.query_row(&set, [], |_| Ok(())).unwrap();
+                Ok(())
+            })
+        };
+        limit(50).await.unwrap();
+        let error = store.write(&[put(2, 10), put(3, 1_000_000), put(4, 10)]).await.unwrap_err();
+        assert_eq!((error.kind, error.code), (StoreErrorKind::Terminal, Code::StoreFull));
+        let all = KeyRange::all();
+        assert_eq!(store.count("c", &all).await.unwrap(), 1, "nothing of the batch is there");
+        limit(1_000_000).await.unwrap();
+        let outcomes = store.write(&[put(2, 10), put(3, 1_000_000)]).await.unwrap();
+        assert_eq!(outcomes, [WriteOutcome::Applied, WriteOutcome::Applied]);
+        assert_eq!(store.count("c", &all).await.unwrap(), 3);
     }
 }
