@@ -33,10 +33,12 @@ fn main() -> ExitCode {
     };
     log(cli.global.verbose);
     let app = App::new(cli.global);
-    let outcome = match tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .build()
-    {
+        // Scripts call each other on these stacks, and a debug build's frames are large.
+        .thread_stack_size(8 << 20)
+        .build();
+    let outcome = match runtime {
         Ok(runtime) => runtime.block_on(run(&app, &cli.command)),
         Err(error) => Err(Failure::io("starting", &error)),
     };

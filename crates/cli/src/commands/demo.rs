@@ -177,7 +177,14 @@ fn write_project(dir: &Path) -> Result<(), Failure> {
         }
     }
     let marker = "Made by `whimbrel demo`, which may overwrite this folder.\n";
-    for (name, text) in FILES.iter().chain(&[(MARKER, marker)]) {
+    let mut files = FILES.to_vec();
+    files.push((MARKER, marker));
+    #[cfg(feature = "typescript")]
+    files.push((
+        crate::commands::new::TYPES_FILE,
+        whimbrel_transform::script::TYPES,
+    ));
+    for (name, text) in files {
         let file = dir.join(name);
         if let Some(folder) = file.parent() {
             std::fs::create_dir_all(folder).map_err(|e| failed(folder, &e))?;

@@ -35,6 +35,9 @@ pub struct NewSchema {
     pub dry_run: bool,
 }
 
+#[cfg(feature = "typescript")]
+pub const TYPES_FILE: &str = "whimbrel.d.ts";
+
 const FIRST_TOML: &str = include_str!("../templates/first.toml");
 const FIRST_TS: &str = include_str!("../templates/first.ts");
 const NEXT_TOML: &str = include_str!("../templates/next.toml");
@@ -73,6 +76,9 @@ pub async fn run(app: &App, args: &New) -> Outcome {
     }
     write_new(&file, &text)?;
     app.screen.line(format!("wrote {place}"));
+    if args.ts {
+        write_types(app, &project.dir)?;
+    }
     app.screen.note(format!(
         "{}  edit it, then: {}",
         app.screen.out.bold("next"),
@@ -101,6 +107,24 @@ fn next_number(dir: &Path) -> Result<u32, Failure> {
         })
         .max();
     Ok(newest.unwrap_or(0) + 1)
+}
+
+/// Writes the declarations that editors want for scripts, where they are missing.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_types(app: &App, dir: &Path) -> Result<(), Failure> {
+    #[cfg(feature = "typescript")]
+    {
+        let file = dir.join(TYPES_FILE);
+        if !file.exists() {
+            write_new(&file, whimbrel_transform::script::TYPES)?;
+            app.screen.line(format!("wrote {}", shown(&file)));
+        }
+    }
+    #[cfg(not(feature = "typescript"))]
+    let _ = (app, dir);
+    Ok(())
 }
 
 /// Writes a file that must not exist yet, and the folders above it.

@@ -1,4 +1,6 @@
+import type { Validate } from "../../whimbrel";
+
 // Version 1 is what the app writes today: there is nothing to do.
 export const description = "{description}";
 
-export const validate = (doc) => typeof doc === "object";
+export const validate: Validate = (doc) => typeof doc === "object";

@@ -1,3 +1,5 @@
+import type { Up, Down, Validate } from "../../whimbrel";
+
 export const description = "Tool calls carry their results; a conversation carries its sums";
 
 type Call = { id: string; name: string; arguments: unknown; result?: Result };
@@ -14,7 +16,7 @@ type Message = {
 // About what tokenizers make of English text.
 const tokens = (message: Message) => Math.ceil((message.content ?? "").length / 4);
 
-export const up = (doc) => {
+export const up: Up = (doc) => {
   const results = new Map<string, Result>();
   for (const { role, toolCallId, id, content, createdAt } of doc.messages as Message[]) {
     if (role === "tool") results.set(toolCallId, { id, content, createdAt });
@@ -40,7 +42,7 @@ export const up = (doc) => {
   };
 };
 
-export const down = ({ metadata, ...doc }) => ({
+export const down: Down = ({ metadata, ...doc }) => ({
   ...doc,
   messages: doc.messages.flatMap((message: Message) => {
     if (!message.toolCalls) return [message];
@@ -57,6 +59,6 @@ export const down = ({ metadata, ...doc }) => ({
   }),
 });
 
-export const validate = (doc) =>
+export const validate: Validate = (doc) =>
   typeof doc.metadata?.totalTokens === "number" &&
   doc.messages.every((message: Message) => message.role !== "tool");
