@@ -2,16 +2,17 @@
 #![allow(dead_code)]
 
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 
 use whimbrel_engine::{
-    Clock, Engine, JobOptions, Ledger, NativeVersion, Place, SystemClock, UpgradeJob,
+    Clock, Engine, JobOptions, Ledger, NativeVersion, PROVENANCE, Place, SystemClock, UpgradeJob,
 };
 use whimbrel_model::{
     Body, Code, DocError, Guard, Key, KeyKind, KeyRange, Map, Schema, Store, Value, Write,
     WriteOutcome,
 };
-use whimbrel_stores::{OpenOptions, open, open_journal};
+use whimbrel_stores::{CollectionConfig, OpenOptions, open, open_journal};
 
 pub async fn store(url: &str) -> Arc<dyn Store> {
     open(url, &OpenOptions::default())
@@ -167,5 +168,74 @@ pub fn postgres() -> Option<String> {
             "WHIMBREL_TEST_POSTGRES is not set: run `cargo xtask test`, which starts a server, or set \
              WHIMBREL_TEST_WITHOUT_SERVERS=1"
         ),
+    }
+}
+
+/// What `psql` prints for `sql`, without headings.
+pub fn psql(url: &str, sql: &str) -> String {
+    let output = Command::new("psql")
+        .args([url, "-qAtX", "-v", "ON_ERROR_STOP=1", "-c", sql])
+        .output()
+        .expect("psql runs");
+    assert!(
+        output.status.success(),
+        "{sql}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// A PostgreSQL schema of a test's own. It goes when the test ends, however it ends.
+pub struct Stage {
+    pub url: String,
+    pub schema: String,
+}
+
+impl Stage {
+    /// `None` where there is no server.
+    pub fn new(name: &str) -> Option<Self> {
+        let url = postgres()?;
+        let schema = format!("{name}_{}", std::process::id());
+        psql(&url, &format!("CREATE SCHEMA {schema}"));
+        Some(Self { url, schema })
+    }
+
+    /// The server, with these collections (and the copies' provenance) in the test's schema. Its
+    /// connections are called like the schema.
+    pub async fn store(&self, collections: &[&str]) -> Arc<dyn Store> {
+        let config = |name: &&str| {
+            let config = CollectionConfig {
+                table: Some(format!("{}.{name}", self.schema)),
+                ..CollectionConfig::default()
+            };
+            ((*name).to_owned(), config)
+        };
+        let options = OpenOptions {
+            collections: collections
+                .iter()
+                .chain(&[PROVENANCE])
+                .map(config)
+                .collect(),
+            ..OpenOptions::default()
+        };
+        let mark = if self.url.contains('?') { '&' } else { '?' };
+        let url = format!("{}{mark}application_name={}", self.url, self.schema);
+        open(&url, &options).await.expect("the server answers")
+    }
+
+    pub fn sql(&self, sql: &str) -> String {
+        psql(
+            &self.url,
+            &format!("SET search_path = {}; {sql}", self.schema),
+        )
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        let sql = format!("DROP SCHEMA IF EXISTS {} CASCADE", self.schema);
+        let _ = Command::new("psql")
+            .args([&self.url, "-qX", "-c", &sql])
+            .output();
     }
 }
