@@ -12,6 +12,10 @@
     "queueMicrotask", "performance", "navigator", "gc", "print", "DOMException",
   ]) delete G[name];
 
+  // The engine keeps these settings outside any object that could be frozen.
+  delete Error.prepareStackTrace;
+  delete Error.stackTraceLimit;
+
   // A document's own key may have any of these names.
   for (const name of [
     "__proto__", "__defineGetter__", "__defineSetter__", "__lookupGetter__", "__lookupSetter__",
