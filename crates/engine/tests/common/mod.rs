@@ -1,6 +1,8 @@
 //! What the engine's tests share: a project in a temporary folder.
 #![allow(dead_code)]
 
+pub mod scene;
+
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -9,7 +11,7 @@ use whimbrel_engine::{
     Clock, Engine, JobOptions, Ledger, NativeVersion, PROVENANCE, Place, SystemClock, UpgradeJob,
 };
 use whimbrel_model::{
-    Body, Code, DocError, Guard, Key, KeyKind, KeyRange, Map, Schema, Store, Value, Write,
+    Body, Code, DocError, Guard, Journal, Key, KeyKind, KeyRange, Map, Schema, Store, Value, Write,
     WriteOutcome,
 };
 use whimbrel_stores::{CollectionConfig, OpenOptions, open, open_journal};
@@ -24,10 +26,13 @@ pub async fn sqlite(dir: &Path, name: &str) -> Arc<dyn Store> {
     store(&format!("sqlite:{}", dir.join(name).display())).await
 }
 
-pub async fn ledger(dir: &Path) -> Arc<Ledger> {
-    let journal = open_journal(&format!("sqlite:{}", dir.join("ledger.db").display()))
+pub async fn journal(dir: &Path) -> Arc<dyn Journal> {
+    open_journal(&format!("sqlite:{}", dir.join("ledger.db").display()))
         .await
-        .expect("the journal opens");
+        .expect("the journal opens")
+}
+
+pub async fn ledger_on(journal: Arc<dyn Journal>) -> Arc<Ledger> {
     Arc::new(
         Ledger::open(journal, Arc::new(SystemClock))
             .await
@@ -35,8 +40,17 @@ pub async fn ledger(dir: &Path) -> Arc<Ledger> {
     )
 }
 
+pub async fn ledger(dir: &Path) -> Arc<Ledger> {
+    ledger_on(journal(dir).await).await
+}
+
+pub async fn engine_on(journal: Arc<dyn Journal>) -> Engine {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    Engine::new(ledger_on(journal).await, clock)
+}
+
 pub async fn engine(dir: &Path) -> Engine {
-    Engine::new(ledger(dir).await, Arc::new(SystemClock) as Arc<dyn Clock>)
+    engine_on(journal(dir).await).await
 }
 
 pub fn place(store: &Arc<dyn Store>, name: &str, collection: &str) -> Place {
