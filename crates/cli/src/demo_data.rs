@@ -152,7 +152,7 @@ impl ChatApp {
     #[must_use]
     pub fn flaw(&self, index: u64) -> Option<Flaw> {
         let quarter = self.conversations / 4;
-        if self.conversations < 20 || quarter == 0 || index % quarter != 0 {
+        if self.conversations < 20 || quarter == 0 || !index.is_multiple_of(quarter) {
             return None;
         }
         match index / quarter {

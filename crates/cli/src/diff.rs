@@ -3,7 +3,7 @@
 use crate::paint::{Paint, harmless};
 use crate::values::describe;
 use similar::{ChangeTag, TextDiff};
-use whimbrel_model::{Body, Map, Value};
+use whimbrel_model::{Body, Map, Value, json};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Change {
@@ -19,8 +19,8 @@ pub fn changes(before: &Body, after: &Body) -> Option<Vec<Change>> {
     let mut out = Vec::new();
     maps(
         "",
-        &before.map().ok()?.into_owned(),
-        &after.map().ok()?.into_owned(),
+        before.map().ok()?.as_ref(),
+        after.map().ok()?.as_ref(),
         &mut out,
     );
     Some(out)
@@ -57,17 +57,57 @@ fn values(path: String, old: &Value, new: &Value, out: &mut Vec<Change>) {
     match (old, new) {
         _ if old == new => {}
         (Value::Map(old), Value::Map(new)) => maps(&path, old, new, out),
-        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
-            for (i, (old, new)) in a.iter().zip(b).enumerate() {
-                values(format!("{path}[{i}]"), old, new, out);
-            }
-        }
+        (Value::Array(old), Value::Array(new)) => arrays(&path, old, new, out),
         _ => out.push(Change {
             path,
             before: Some(old.clone()),
             after: Some(new.clone()),
         }),
     }
+}
+
+/// Elements are matched by their `id`, or else by what they are, so that one that was taken out of the
+/// middle does not make all behind it differ.
+fn arrays(path: &str, old: &[Value], new: &[Value], out: &mut Vec<Change>) {
+    let (old_ids, new_ids): (Vec<_>, Vec<_>) = (
+        old.iter().map(identity).collect(),
+        new.iter().map(identity).collect(),
+    );
+    let place = |i: usize| format!("{path}[{i}]");
+    for op in similar::capture_diff_slices(similar::Algorithm::Myers, &old_ids, &new_ids) {
+        let (_, before, after) = op.as_tag_tuple();
+        let both = before.len().min(after.len());
+        for (i, j) in before.clone().zip(after.clone()) {
+            values(place(j), &old[i], &new[j], out);
+        }
+        for i in before.skip(both) {
+            out.push(Change {
+                path: place(i),
+                before: Some(old[i].clone()),
+                after: None,
+            });
+        }
+        for j in after.skip(both) {
+            out.push(Change {
+                path: place(j),
+                before: None,
+                after: Some(new[j].clone()),
+            });
+        }
+    }
+}
+
+/// What tells an element from its siblings. Never shown.
+fn identity(value: &Value) -> Vec<u8> {
+    let mut out = Vec::new();
+    match value {
+        Value::Map(map) => match map.get("id") {
+            Some(id) => json::write(id, &mut out),
+            None => json::write_map(map, &mut out),
+        },
+        other => json::write(other, &mut out),
+    }
+    out
 }
 
 impl Change {
@@ -144,6 +184,12 @@ mod tests {
             ("inner", Value::Map(map(&[("at", text("2026"))]))),
             ("list", Value::Array(vec![Value::Int(1), Value::Int(2)])),
         ]);
+        let message = |id: &str, n| {
+            Value::Map(map(&[
+                ("id", Value::String(id.to_owned())),
+                ("n", Value::Int(n)),
+            ]))
+        };
         let after = map(&[
             ("same", Value::Int(1)),
             ("inner", Value::Map(map(&[("at", Value::Int(7))]))),

@@ -28,8 +28,9 @@ pub fn load(name: &str, collection: &Collection) -> Result<Schema, Failure> {
             "whimbrel new schema {name} initial   (writes version 1)"
         )));
     }
+    // As short as it can be said: messages and quarantine name these files.
     whimbrel_transform::load_schema(
-        dir,
+        Path::new(&shown(dir)),
         name,
         &collection.version_field,
         ScriptLimits::default(),
@@ -54,7 +55,7 @@ pub fn load_if_any(name: &str, collection: &Collection) -> Result<Option<Schema>
 /// # Errors
 /// The file cannot be read or is not valid.
 pub fn rules(file: &Path) -> Result<Vec<CopyRule>, Failure> {
-    let rules = whimbrel_transform::load_rules(file, ScriptLimits::default());
+    let rules = whimbrel_transform::load_rules(Path::new(&shown(file)), ScriptLimits::default());
     rules.map(|r| r.rules).map_err(|e| failure(&e))
 }
 

@@ -1,6 +1,7 @@
 //! The only place that prints or asks.
 
 use crate::args::{Color, Global};
+use crate::exit::Exit;
 use crate::failure::{Failure, Snippet, page};
 use crate::paint::Paint;
 use miette::{Diagnostic, LabeledSpan, NamedSource};
@@ -61,6 +62,29 @@ impl Screen {
         }
     }
 
+    /// A line of the result behind a label: `done     upgrade app/users to v3`. An empty label goes on with
+    /// the one above.
+    pub fn labelled(&self, label: &str, paint: fn(Paint, &str) -> String, text: impl fmt::Display) {
+        let gap = " ".repeat(LABEL.saturating_sub(label.chars().count()));
+        self.line(format!("{}{gap}{text}", paint(self.out, label)));
+    }
+
+    /// What to type next, and why.
+    pub fn next(&self, label: &str, command: &str, why: &str) {
+        if !self.quiet {
+            let why = if why.is_empty() {
+                String::new()
+            } else {
+                format!("   {why}")
+            };
+            self.labelled(
+                label,
+                Paint::bold,
+                format!("{}{why}", self.out.name(command)),
+            );
+        }
+    }
+
     /// A line that a quiet user does without.
     pub fn note(&self, text: impl fmt::Display) {
         if !self.quiet {
@@ -111,8 +135,11 @@ impl Screen {
         if matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
             Ok(())
         } else {
-            Err(Failure::usage("the answer was no")
-                .not_done("nothing was begun and nothing was written"))
+            Err(Failure {
+                exit: Exit::Failed,
+                ..Failure::usage("the answer was no")
+            }
+            .not_done("nothing was begun and nothing was written"))
         }
     }
 
@@ -169,6 +196,9 @@ impl Screen {
         format!("{}\n", shown.trim_end_matches('\n'))
     }
 }
+
+/// Columns of a label.
+const LABEL: usize = 9;
 
 struct Place<'a>(&'a Snippet);
 

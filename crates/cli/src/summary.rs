@@ -1,25 +1,46 @@
 //! What a run did, as a tired person reads it at a glance.
 
-use crate::paint::{duration, rate, thousands};
+use crate::paint::{Paint, duration, rate, thousands};
 use crate::screen::Screen;
 use whimbrel_engine::Report;
 use whimbrel_model::Counts;
 use whimbrel_model::ledger::JobKind;
 
+/// What a run does to the documents that it writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deed {
+    Upgrade,
+    /// To a version below the newest.
+    Down(u32),
+    Copy,
+    Retry,
+}
+
+impl From<JobKind> for Deed {
+    fn from(kind: JobKind) -> Self {
+        match kind {
+            JobKind::Upgrade => Deed::Upgrade,
+            JobKind::Copy => Deed::Copy,
+            JobKind::Retry => Deed::Retry,
+        }
+    }
+}
+
 /// `1,000 seen = 980 upgraded + 15 already there + 5 quarantined`
 #[must_use]
-pub fn equation(counts: &Counts, kind: JobKind, dry_run: bool) -> String {
-    let (written, unchanged) = match (kind, dry_run) {
-        (JobKind::Upgrade, false) => ("upgraded", "already there"),
-        (JobKind::Upgrade, true) => ("would be upgraded", "already there"),
-        (JobKind::Copy, false) => ("copied", "already equal"),
-        (JobKind::Copy, true) => ("would be copied", "already equal"),
-        (JobKind::Retry, false) => ("mended", "already right"),
-        (JobKind::Retry, true) => ("would be mended", "already right"),
+pub fn equation(counts: &Counts, deed: Deed, dry_run: bool) -> String {
+    let (done, unchanged) = match deed {
+        Deed::Upgrade => ("upgraded".to_owned(), "already there"),
+        Deed::Down(to) => (format!("brought to v{to}"), "already there"),
+        Deed::Copy => ("copied".to_owned(), "already equal"),
+        Deed::Retry => ("mended".to_owned(), "already right"),
     };
-    let failed = if dry_run { "would fail" } else { "quarantined" };
+    let (done, failed) = match dry_run {
+        true => (format!("would be {done}"), "would fail"),
+        false => (done, "quarantined"),
+    };
     let parts: Vec<String> = [
-        (counts.written, written),
+        (counts.written, done.as_str()),
         (counts.unchanged, unchanged),
         (counts.skipped, "skipped"),
         (counts.newer, "newer than known (untouched)"),
@@ -27,7 +48,7 @@ pub fn equation(counts: &Counts, kind: JobKind, dry_run: bool) -> String {
         (counts.deleted, "deleted meanwhile"),
     ]
     .into_iter()
-    .filter(|(n, what)| *n > 0 || *what == written)
+    .filter(|(n, what)| *n > 0 || *what == done)
     .map(|(n, what)| format!("{} {what}", thousands(n)))
     .collect();
     format!(
@@ -38,43 +59,37 @@ pub fn equation(counts: &Counts, kind: JobKind, dry_run: bool) -> String {
 }
 
 /// Prints the end of one run. In a dry run, `report.run` is `None`.
-pub fn print(screen: &Screen, report: &Report, kind: JobKind) {
+pub fn print(screen: &Screen, report: &Report, deed: Deed) {
     let dry_run = report.run.is_none();
     let counts = &report.counts;
     let paint = screen.out;
-    let head = match (dry_run, counts.quarantined) {
-        (true, _) => paint.name("dry run"),
-        (false, 0) => paint.good("done"),
-        (false, _) => paint.warn("done, with documents in quarantine"),
-    };
-    let run = report
-        .run
-        .as_ref()
-        .map(|r| paint.dim(&format!("   run {r}")))
-        .unwrap_or_default();
-    screen.line(format!("{head}  {}{run}", paint.bold(&report.title)));
-    screen.line(format!("  {}", equation(counts, kind, dry_run)));
-    for extra in extras(counts, kind, dry_run) {
-        screen.line(format!("  {extra}"));
+    let title = paint.bold(&report.title);
+    match (dry_run, counts.quarantined) {
+        (true, _) => screen.labelled("dry run", Paint::name, title),
+        (false, 0) => screen.labelled("done", Paint::good, title),
+        (false, _) => screen.labelled("done", Paint::warn, title),
+    }
+    screen.labelled("", Paint::bold, equation(counts, deed, dry_run));
+    for extra in extras(counts, deed, dry_run) {
+        screen.labelled("", Paint::bold, extra);
     }
     let elapsed_ms = u64::try_from(report.elapsed.as_millis()).unwrap_or(u64::MAX);
-    let again = if report.resumed {
-        ", the last attempt"
-    } else {
-        ""
-    };
-    let speed = thousands(rate(counts.enumerated, elapsed_ms));
-    let speed = if report.resumed || elapsed_ms < 20 {
-        String::new()
-    } else {
-        format!(", {speed} documents/s")
-    };
-    screen.line(paint.dim(&format!("  {}{again}{speed}", duration(elapsed_ms))));
+    let mut small = vec![duration(elapsed_ms)];
+    if report.resumed {
+        small.push("in the last attempt".to_owned());
+    } else if elapsed_ms >= 20 {
+        small.push(format!(
+            "{} documents/s",
+            thousands(rate(counts.enumerated, elapsed_ms))
+        ));
+    }
+    small.extend(report.run.as_ref().map(|run| format!("run {run}")));
+    screen.labelled("", Paint::bold, paint.dim(&small.join(", ")));
 }
 
-fn extras(counts: &Counts, kind: JobKind, dry_run: bool) -> Vec<String> {
+fn extras(counts: &Counts, deed: Deed, dry_run: bool) -> Vec<String> {
     let mut out = Vec::new();
-    if kind == JobKind::Copy && counts.derived > 0 {
+    if deed == Deed::Copy && counts.derived > 0 {
         let verb = if dry_run { "would become" } else { "became" };
         let removed = match counts.removed {
             0 => String::new(),
@@ -124,24 +139,26 @@ mod tests {
             quarantined: 5,
             ..Counts::default()
         };
-        for (kind, dry, expect) in [
+        for (deed, dry, expect) in [
             (
-                JobKind::Upgrade,
+                Deed::Upgrade,
                 false,
                 "1,000 seen = 980 upgraded + 15 already there + 5 quarantined",
             ),
             (
-                JobKind::Copy,
+                Deed::Down(1),
+                false,
+                "1,000 seen = 980 brought to v1 + 15 already there + 5 quarantined",
+            ),
+            (
+                Deed::Copy,
                 true,
                 "1,000 seen = 980 would be copied + 15 already equal + 5 would fail",
             ),
         ] {
-            assert_eq!(equation(&counts, kind, dry), expect);
+            assert_eq!(equation(&counts, deed, dry), expect);
         }
         let none = Counts::default();
-        assert_eq!(
-            equation(&none, JobKind::Upgrade, false),
-            "0 seen = 0 upgraded"
-        );
+        assert_eq!(equation(&none, Deed::Upgrade, false), "0 seen = 0 upgraded");
     }
 }

@@ -48,6 +48,9 @@ impl Table {
             }
         });
         self.inner.set_header(heads.collect::<Vec<_>>());
+        for column in self.inner.column_iter_mut() {
+            column.set_padding((0, 2));
+        }
         self.inner
             .set_width(u16::try_from(screen.width).unwrap_or(100));
         if screen.out.0 {

@@ -6,6 +6,9 @@ use whimbrel_model::{Body, Map, Value, json};
 /// One value in a word or two: `string(23)`, `array(4)`, `int`; with `show`, the value itself.
 #[must_use]
 pub fn describe(value: &Value, show: bool, width: usize) -> String {
+    if let (Value::Timestamp(at), true) = (value, show) {
+        return format!("timestamp {at}");
+    }
     if show {
         let mut out = Vec::new();
         json::write(value, &mut out);

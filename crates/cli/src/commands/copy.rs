@@ -2,6 +2,7 @@
 
 use crate::app::App;
 use crate::args::RunArgs;
+use crate::commands::upgrade::say_quarantined;
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
 use crate::paint::harmless;
@@ -9,13 +10,14 @@ use crate::place::{self, Named};
 use crate::progress::drive;
 use crate::project::Project;
 use crate::screen::Screen;
+use crate::summary::Deed;
 use crate::{schemas, summary, values};
 use clap::Args;
 use std::path::PathBuf;
 use std::sync::Arc;
 use whimbrel_engine::{CopyJob, CopyPreview, JobOptions, Place, Report};
 use whimbrel_model::Store;
-use whimbrel_model::ledger::{Counts, JobKind};
+use whimbrel_model::ledger::Counts;
 use whimbrel_model::rule::{CopyRule, OnError};
 
 #[derive(Debug, Args)]
@@ -95,26 +97,20 @@ pub async fn run(app: &App, args: &Copy) -> Outcome {
 ///
 /// # Errors
 /// A run did not reach its end; those before it did.
-pub async fn run_all(app: &App, project: &Project, jobs: Vec<CopyJob>) -> Outcome {
+async fn run_all(app: &App, project: &Project, jobs: Vec<CopyJob>) -> Outcome {
     let engine = app.engine(project).await?;
-    let mut exit = Exit::Done;
+    let mut quarantined = 0;
     for job in jobs {
         let report = drive(&app.screen, &engine, engine.copy(job)).await?;
         app.screen.object(&summary::to_json(&report));
-        summary::print(&app.screen, &report, JobKind::Copy);
-        if report.counts.quarantined > 0 {
-            exit = Exit::Findings;
-        }
+        summary::print(&app.screen, &report, Deed::Copy);
+        quarantined += report.counts.quarantined;
     }
-    if exit == Exit::Findings {
-        let paint = app.screen.out;
-        app.screen.note(format!(
-            "{}  {}",
-            paint.bold("next"),
-            paint.name("whimbrel quarantine list")
-        ));
+    if quarantined == 0 {
+        return Ok(Exit::Done);
     }
-    Ok(exit)
+    say_quarantined(&app.screen, quarantined);
+    Ok(Exit::Findings)
 }
 
 async fn preview(app: &App, project: &Project, jobs: &[CopyJob], sample: usize) -> Outcome {
@@ -169,7 +165,7 @@ fn say_preview(screen: &Screen, report: &Report, samples: &[CopyPreview]) {
             }
         }
     }
-    summary::print(screen, report, JobKind::Copy);
+    summary::print(screen, report, Deed::Copy);
 }
 
 fn sample_json(sample: &CopyPreview, show: bool) -> serde_json::Value {

@@ -7,15 +7,15 @@ use crate::commands::upgrade::diff_lines;
 use crate::demo_data::{COLLECTIONS, ChatApp};
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
-use crate::paint::{duration, harmless, plural, thousands};
+use crate::paint::{Paint, duration, harmless, plural, thousands};
 use crate::progress::{bar, drive};
 use crate::schemas::shown;
+use crate::summary::Deed;
 use crate::{place, schemas, summary};
 use clap::Args;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use whimbrel_engine::{Engine, JobOptions, Report, UpgradeJob};
-use whimbrel_model::ledger::JobKind;
 use whimbrel_model::{Guard, KeyKind, KeyRange, Store, Write, WriteOutcome};
 
 #[derive(Debug, Args)]
@@ -306,7 +306,7 @@ async fn upgrade(app: &App) -> Result<Report, Failure> {
     };
     let engine = app.engine(&project).await?;
     let report = drive(&app.screen, &engine, engine.upgrade(job)).await?;
-    summary::print(&app.screen, &report, JobKind::Upgrade);
+    summary::print(&app.screen, &report, Deed::Upgrade);
     if let Some(before) = before {
         let found = place
             .store
@@ -314,16 +314,17 @@ async fn upgrade(app: &App) -> Result<Report, Failure> {
             .await?;
         if let Some(after) = found.into_iter().next().flatten() {
             let key = harmless(&before.key.to_string());
-            app.screen.line(format!("  one of them, {key}:"));
+            app.screen
+                .labelled("for", Paint::bold, format!("example {key}"));
             let lines = shown_values(app, &before.body, &after.body);
             for line in lines.iter().take(14) {
-                app.screen.line(format!("    {line}"));
+                app.screen.line(format!("           {line}"));
             }
             if lines.len() > 14 {
                 app.screen.line(
                     app.screen
                         .out
-                        .dim(&format!("    … and {} more lines", lines.len() - 14)),
+                        .dim(&format!("           … and {} more lines", lines.len() - 14)),
                 );
             }
         }
@@ -368,7 +369,7 @@ async fn copy(app: &App) -> Result<Vec<Report>, Failure> {
         };
         let job = ends.job(&project, rule, scratch.store(), options)?;
         let report = drive(&app.screen, &engine, engine.copy(job)).await?;
-        summary::print(&app.screen, &report, JobKind::Copy);
+        summary::print(&app.screen, &report, Deed::Copy);
         reports.push(report);
     }
     Ok(reports)

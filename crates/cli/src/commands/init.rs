@@ -1,7 +1,7 @@
 //! `whimbrel init`: a whimbrel.toml for an existing database.
 
 use crate::app::App;
-use crate::commands::new::write_new;
+use crate::commands::new::{write_new, write_types};
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
 use crate::place::{is_url, without_secret};
@@ -78,15 +78,11 @@ pub async fn run(app: &App, args: &Init) -> Outcome {
         )?;
         app.screen.line(format!("wrote {}", shown(schema)));
     }
-    app.screen.note(format!(
-        "{}  {}",
-        app.screen.out.bold("next"),
-        app.screen.out.name("whimbrel inspect")
-    ));
+    write_types(app, &dir)?;
+    app.screen.next("next", "whimbrel inspect", "");
     if let Some(first) = collections.first() {
-        let command = format!("whimbrel new schema {first} NAME");
         app.screen
-            .note(format!("      {}", app.screen.out.name(&command)));
+            .next("", &format!("whimbrel new schema {first} NAME"), "");
     }
     Ok(Exit::Done)
 }

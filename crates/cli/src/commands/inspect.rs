@@ -6,7 +6,7 @@ use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
 use crate::paint::{bytes, harmless, thousands};
 use crate::place::{self, Named};
-use crate::project::Project;
+use crate::project::{Collection, Project};
 use crate::table::Table;
 use clap::Args;
 use std::collections::BTreeMap;
@@ -93,8 +93,8 @@ async fn store(
     };
     let mut looks = Vec::new();
     for name in names {
-        let field = project.collection(&named.store, &name).version_field;
-        match look(store.as_ref(), &name, &field).await? {
+        let collection = project.collection(&named.store, &name);
+        match look(store.as_ref(), &name, &collection).await? {
             Some(look) => looks.push(look),
             None if named.collection.is_some() => {
                 return Err(Failure::new(
@@ -119,7 +119,11 @@ async fn store(
     )
 }
 
-async fn look(store: &dyn Store, name: &str, field: &str) -> Result<Option<Look>, Failure> {
+async fn look(
+    store: &dyn Store,
+    name: &str,
+    collection: &Collection,
+) -> Result<Option<Look>, Failure> {
     let Some(description) = store.describe(name).await? else {
         return Ok(None);
     };
@@ -130,11 +134,17 @@ async fn look(store: &dyn Store, name: &str, field: &str) -> Result<Option<Look>
     for range in ranges {
         let page = store.scan(name, &range, each, 1 << 20).await?;
         for doc in page.documents {
-            *versions.entry(version(doc.body, field)).or_insert(0) += 1;
+            *versions
+                .entry(version(doc.body, &collection.version_field))
+                .or_insert(0) += 1;
         }
         if !page.rejects.is_empty() {
             *versions.entry(None).or_insert(0) += page.rejects.len() as u64;
         }
+    }
+    // Without a schema, and without a document that claims a version, there are none to speak of.
+    if versions.keys().all(|v| *v == Some(1)) && !collection.schemas.is_dir() {
+        versions.clear();
     }
     Ok(Some(Look {
         name: name.to_owned(),
@@ -166,7 +176,7 @@ fn say(app: &App, named: &Named, url: &str, looks: &[Look]) {
         return;
     }
     let mut table = Table::new(&[
-        "  collection",
+        "collection",
         "layout",
         "keys",
         "documents",
@@ -180,7 +190,7 @@ fn say(app: &App, named: &Named, url: &str, looks: &[Look]) {
             Layout::Native => "native".to_owned(),
         };
         table.row([
-            format!("  {}", harmless(&look.name)),
+            harmless(&look.name),
             layout,
             kind_name(&look.description.key),
             thousands(look.count),

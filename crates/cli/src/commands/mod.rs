@@ -8,6 +8,7 @@ pub mod inspect;
 pub mod lock;
 pub mod new;
 pub mod quarantine;
+pub mod quarantine_retry;
 pub mod schema;
 pub mod show;
 pub mod status;

@@ -79,13 +79,9 @@ pub async fn run(app: &App, args: &New) -> Outcome {
     if args.ts {
         write_types(app, &project.dir)?;
     }
-    app.screen.note(format!(
-        "{}  edit it, then: {}",
-        app.screen.out.bold("next"),
-        app.screen
-            .out
-            .name(&format!("whimbrel upgrade {} --dry-run", args.collection))
-    ));
+    let command = format!("whimbrel upgrade {} --dry-run", args.collection);
+    app.screen
+        .next("next", &command, "(after editing the file)");
     Ok(Exit::Done)
 }
 

@@ -3,8 +3,9 @@
 use crate::app::App;
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
-use crate::paint::{plural, thousands};
+use crate::paint::{Paint, plural};
 use crate::place::without_secret;
+use crate::screen::Screen;
 use crate::summary::equation;
 use clap::Args;
 use std::collections::BTreeMap;
@@ -46,44 +47,41 @@ pub async fn run(app: &App, _args: &Status) -> Outcome {
     }));
     let at_work = lease.as_ref().is_some_and(|l| !l.expired);
     for run in &unfinished {
-        say_unfinished(app, run, at_work);
+        say_unfinished(screen, run, at_work);
     }
     if unfinished.is_empty() {
-        screen.line(format!("{} nothing is unfinished", screen.out.good("ok")));
+        screen.labelled("ok", Paint::good, "nothing is unfinished");
     }
     if let Some(lease) = lease.filter(|l| !l.expired) {
-        screen.line(format!(
-            "lock  held by {} since {}",
-            lease.holder, lease.acquired_at
-        ));
+        let text = format!("held by {} since {}", lease.holder, lease.acquired_at);
+        screen.labelled("lock", Paint::bold, text);
     }
-    for (subject, count) in &waiting {
-        let wait = screen.out.warn(&format!(
-            "{} wait in quarantine",
-            plural(*count, "document")
-        ));
-        screen.line(format!(
-            "{wait}  {subject}   {}",
-            screen.out.name("whimbrel quarantine list")
-        ));
+    for (i, (subject, count)) in waiting.iter().enumerate() {
+        let label = if i == 0 { "waiting" } else { "" };
+        let text = format!("{}: {subject}", plural(*count, "document"));
+        screen.labelled(label, Paint::warn, text);
     }
     if let Some(last) = state.order.last().and_then(|id| state.runs.get(id)) {
-        screen.line(format!(
-            "last  {}  run {}  {}",
-            last.job.title,
-            last.run,
-            status_word(last.status)
-        ));
-        screen.line(format!(
-            "      {}",
-            equation(&last.counts, last.job.kind, false)
-        ));
+        let how = status_word(last.status);
+        screen.labelled(
+            "last",
+            Paint::bold,
+            format!("{} ({how}, run {})", last.job.title, last.run),
+        );
+        let counts = equation(&last.counts, last.job.kind.into(), false);
+        screen.labelled("", Paint::bold, counts);
     }
-    screen.note(screen.out.dim(&format!(
-        "      ledger {}: {} records, the chain holds",
+    let ledger = format!(
+        "{}: {}, the chain holds",
         without_secret(&project.ledger),
-        thousands(state.seq)
-    )));
+        plural(state.seq, "record")
+    );
+    if !screen.quiet {
+        screen.labelled("ledger", Paint::bold, screen.out.dim(&ledger));
+    }
+    if !waiting.is_empty() {
+        screen.next("next", "whimbrel quarantine list", "");
+    }
     Ok(if unfinished.is_empty() {
         Exit::Done
     } else {
@@ -109,27 +107,24 @@ pub async fn waiting(ledger: &Ledger) -> Result<BTreeMap<String, u64>, Failure> 
     Ok(counts)
 }
 
-fn say_unfinished(app: &App, run: &RunState, at_work: bool) {
-    let screen = &app.screen;
-    let how = match (run.status, at_work) {
-        (RunStatus::Running, true) => screen.out.name("at work"),
-        (RunStatus::Running, false) => screen.out.warn("was killed"),
-        _ => screen.out.warn("stopped"),
-    };
-    screen.line(format!(
-        "{how}  {}  run {}",
-        screen.out.bold(&run.job.title),
-        run.run
-    ));
-    screen.line(format!(
-        "      so far {}",
-        equation(&run.counts, run.job.kind, false)
-    ));
+fn say_unfinished(screen: &Screen, run: &RunState, at_work: bool) {
+    let what = format!("{} (run {})", screen.out.bold(&run.job.title), run.run);
+    match (run.status, at_work) {
+        (RunStatus::Running, true) => screen.labelled("at work", Paint::name, what),
+        (RunStatus::Running, false) => screen.labelled("killed", Paint::warn, what),
+        _ => screen.labelled("stopped", Paint::warn, what),
+    }
+    let so_far = equation(&run.counts, run.job.kind.into(), false);
+    screen.labelled("", Paint::bold, format!("so far {so_far}"));
     if let Some((code, message)) = &run.error {
-        screen.line(format!("      {code} {message}"));
+        screen.labelled("", Paint::bold, format!("{code} {message}"));
     }
     if !at_work {
-        screen.line("      the command that began it goes on from here");
+        screen.labelled(
+            "",
+            Paint::bold,
+            "the command that began it goes on from here",
+        );
     }
 }
 

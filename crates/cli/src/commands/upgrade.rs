@@ -4,14 +4,14 @@ use crate::app::App;
 use crate::args::RunArgs;
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
-use crate::paint::{harmless, plural};
+use crate::paint::{Paint, harmless, plural};
 use crate::progress::drive;
 use crate::screen::Screen;
+use crate::summary::Deed;
 use crate::{diff, place, schemas, summary};
 use clap::Args;
 use whimbrel_engine::{EngineError, Report, UpgradeJob, UpgradePreview};
-use whimbrel_model::ledger::JobKind;
-use whimbrel_model::{Code, Key, Schema};
+use whimbrel_model::{Code, Key};
 
 #[derive(Debug, Args)]
 #[command(
@@ -45,7 +45,8 @@ pub async fn run(app: &App, args: &Upgrade) -> Outcome {
     let (named, collection) = place::parse_collection(&args.collection, &project)?;
     let name = named.collection.clone().unwrap_or_default();
     let schema = schemas::load(&name, &collection)?;
-    let to = args.to.unwrap_or_else(|| schema.newest());
+    let newest = schema.newest();
+    let to = args.to.unwrap_or(newest);
     schema.version(to).map_err(EngineError::from)?;
     let place = named.place(&name, args.run.dry_run, false).await?;
     let key = match &args.key {
@@ -67,18 +68,17 @@ pub async fn run(app: &App, args: &Upgrade) -> Outcome {
             engine.preview_upgrade(&job, args.sample),
         )
         .await?;
-        return Ok(say_preview(&app.screen, &report, &samples, args));
+        return Ok(say_preview(&app.screen, &report, &samples, args, newest));
     }
     ask(&app.screen, &job).await?;
     let engine = app.engine(&project).await?;
-    let schema = job.schema.clone();
     let report = drive(&app.screen, &engine, engine.upgrade(job)).await?;
     Ok(say_report(
         &app.screen,
         &report,
         &args.collection,
-        &schema,
         to,
+        newest,
     ))
 }
 
@@ -152,6 +152,7 @@ fn say_preview(
     report: &Report,
     samples: &[UpgradePreview],
     args: &Upgrade,
+    newest: u32,
 ) -> Exit {
     if screen.json {
         let samples: Vec<_> = samples
@@ -170,23 +171,30 @@ fn say_preview(
             screen.line(format!("  {line}"));
         }
     }
-    summary::print(screen, report, JobKind::Upgrade);
+    summary::print(screen, report, deed(args.to, newest));
     if !samples.is_empty() && !screen.show_values {
-        screen.note(
+        screen.labelled(
+            "",
+            Paint::bold,
             screen
                 .out
-                .dim("  values are hidden; --show-values shows them"),
+                .dim("values are hidden; --show-values shows them"),
         );
     }
     let to = args.to.map(|n| format!(" --to {n}")).unwrap_or_default();
-    screen.note(format!(
-        "{}  {}",
-        screen.out.bold("next"),
-        screen
-            .out
-            .name(&format!("whimbrel upgrade {}{to}", args.collection))
-    ));
+    screen.next(
+        "next",
+        &format!("whimbrel upgrade {}{to}", args.collection),
+        "",
+    );
     preview_exit(report)
+}
+
+fn deed(to: Option<u32>, newest: u32) -> Deed {
+    match to {
+        Some(to) if to < newest => Deed::Down(to),
+        _ => Deed::Upgrade,
+    }
 }
 
 /// The lines of one document's diff.
@@ -221,18 +229,28 @@ fn preview_exit(report: &Report) -> Exit {
 }
 
 /// Prints the end of an upgrade and says what to type next.
-pub fn say_report(screen: &Screen, report: &Report, name: &str, schema: &Schema, to: u32) -> Exit {
+fn say_report(screen: &Screen, report: &Report, name: &str, to: u32, newest: u32) -> Exit {
     screen.object(&summary::to_json(report));
-    summary::print(screen, report, JobKind::Upgrade);
-    let next = |label: &str, command: &str| {
-        screen.note(format!("{label}  {}", screen.out.name(command)));
-    };
+    summary::print(screen, report, deed(Some(to), newest));
     if report.counts.quarantined > 0 {
-        next(&screen.out.bold("next"), "whimbrel quarantine list");
+        say_quarantined(screen, report.counts.quarantined);
         return Exit::Findings;
     }
-    if to == schema.newest() && to > 1 && report.counts.written > 0 {
-        next("undo", &format!("whimbrel upgrade {name} --to {}", to - 1));
+    if to == newest && to > 1 && report.counts.written > 0 {
+        screen.next(
+            "undo",
+            &format!("whimbrel upgrade {name} --to {}", to - 1),
+            "",
+        );
     }
     Exit::Done
+}
+
+/// The last line of a run that is done but for some documents.
+pub fn say_quarantined(screen: &Screen, quarantined: u64) {
+    let why = format!(
+        "({} wait there; exit code 4)",
+        plural(quarantined, "document")
+    );
+    screen.next("next", "whimbrel quarantine list", &why);
 }
