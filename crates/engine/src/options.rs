@@ -7,6 +7,7 @@ use whimbrel_model::ledger::{Counts, RunId};
 use whimbrel_model::{Code, KeyKind, Store};
 
 use crate::EngineError;
+use crate::job::retry_store;
 
 /// One collection in one opened store.
 #[derive(Clone, Debug)]
@@ -25,8 +26,12 @@ impl fmt::Display for Place {
 
 impl Place {
     /// The kind of the collection's keys, and how many documents there are where the store knows.
-    pub(crate) async fn must_exist(&self) -> Result<(KeyKind, Option<u64>), EngineError> {
-        match self.store.describe(&self.collection).await? {
+    /// Waits as long as `patience` says for a store that is away.
+    pub(crate) async fn must_exist(
+        &self,
+        patience: Duration,
+    ) -> Result<(KeyKind, Option<u64>), EngineError> {
+        match retry_store(patience, || self.store.describe(&self.collection)).await? {
             Some(description) => Ok((description.key, description.documents)),
             None => Err(EngineError::NoCollection {
                 place: self.to_string(),
