@@ -176,7 +176,7 @@ impl CopyJob {
     }
 
     async fn prepare(&self) -> Result<Job, EngineError> {
-        let (_, expected) = self.source.must_exist().await?;
+        let (_, expected) = self.source.must_exist(self.options.patience).await?;
         self.check()?;
         let stores = [self.source.store.as_ref(), self.target.store.as_ref()];
         let (mut parallel, most) = width(&self.options, &stores);

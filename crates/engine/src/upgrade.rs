@@ -57,7 +57,7 @@ impl Engine {
 
     async fn prepare_upgrade(&self, job: &UpgradeJob) -> Result<Job, EngineError> {
         job.check()?;
-        let (_, expected) = job.place.must_exist().await?;
+        let (_, expected) = job.place.must_exist(job.options.patience).await?;
         let (parallel, most) = width(&job.options, &[job.place.store.as_ref()]);
         let (pages, expected): (Arc<dyn Pages>, _) = match &job.key {
             Some(key) => {
@@ -100,7 +100,7 @@ impl Engine {
     ) -> Result<(Report, Vec<UpgradePreview>), EngineError> {
         job.check()?;
         let begun = std::time::Instant::now();
-        let (_, expected) = job.place.must_exist().await?;
+        let (_, expected) = job.place.must_exist(job.options.patience).await?;
         let title = job.spec().title;
         let run = "dry-run".to_owned();
         self.send(&Event::Start {
