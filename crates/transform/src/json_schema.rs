@@ -10,6 +10,8 @@ mod compare;
 mod node;
 mod numbers;
 #[cfg(test)]
+mod suite;
+#[cfg(test)]
 mod tests;
 
 pub use compare::compare_json_schemas;

@@ -27,7 +27,7 @@ pub use version::TomlVersion;
 /// What a script may cost; this build has no scripts, so there is nothing to limit.
 #[cfg(not(feature = "typescript"))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ScriptLimits;
+pub struct ScriptLimits {}
 
 #[cfg(not(feature = "typescript"))]
 fn script_unavailable(file: &str) -> LoadError {

@@ -1,10 +1,28 @@
 //! Operations: changes of shape that are written in TOML, run natively, and know their own inverse.
 //!
-//! An operation does its one thing or, where the field it speaks of is missing, nothing (an error where it
-//! says `required = true`). A field of a type that it cannot work on is an error of the document.
-//! What it drops or overwrites goes into the *complement*, so that
-//! `down(up(document), complement) == document`, the order of fields included. Without a complement the
-//! inverse does what each operation documents as its default.
+//! | operation | keys | without a complement, the inverse |
+//! |---|---|---|
+//! | `add` | `path`; one of `value`, `json`, `now`, `copy` | takes the field away |
+//! | `set` | as `add`, but overwrites | leaves the field as it is |
+//! | `remove` | `path`, `default` | gives `default`, or nothing |
+//! | `drop_null` | `path`: a null goes, anything else stays | leaves it missing |
+//! | `rename` | `from`, `to` (the new name), `overwrite` | renames back |
+//! | `move` | `from`, `to`, `overwrite` | moves back, behind the other fields |
+//! | `copy` | `from`, `to`, `overwrite` | takes the copy away |
+//! | `cast` | `path`, `to`, `from`, `unit` | casts to `from`; where there is none, leaves it |
+//! | `map_values` | `path`, `map`, `otherwise` = `"keep"` or `"error"` | gives the first old value that fits |
+//! | `wrap`, `unwrap` | `path`; `as = "array"` or `in = "name"` | unwraps, wraps |
+//! | `each` | `path`, `do` | undoes `do` in each element |
+//!
+//! A path is written `profile.city`; `messages[].calls[].id` goes through the elements of arrays and maps.
+//! An operation whose field is missing does nothing, or is an error of the document where it says
+//! `required = true`. A field of a type that it cannot work on is an error of the document.
+//!
+//! What an operation drops or overwrites goes into the *complement*, so that
+//! `down(up(document), complement) == document`, the order of fields included.
+//!
+//! What needs more than one field's neighbourhood (joining tool calls with the results that follow them,
+//! say) is for TypeScript.
 
 mod cast;
 mod convert;

@@ -1,6 +1,8 @@
 //! Native transforms of copy rules: operations, one document into many (split), many into one (merge).
 
-use crate::operation::Operations;
+use crate::LoadError;
+use crate::operation::{Operations, operations};
+use crate::table::{Source, Table, hash_meaning};
 use whimbrel_model::rule::FieldPath;
 use whimbrel_model::{
     Body, Code, DocContext, DocError, Draft, Emit, Key, Map, Transform, TransformInput, Value,
@@ -13,12 +15,27 @@ pub struct OperationTransform {
 }
 
 impl OperationTransform {
-    /// `checksum` must change with the operations' meaning.
-    #[must_use]
-    pub fn new(operations: Operations, checksum: String) -> Self {
-        Self {
-            operations,
-            checksum,
+    /// Reads a TOML text whose operations stand under `[[do]]`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the text, each with its line.
+    pub fn parse(file: &str, text: &str) -> Result<Self, Vec<LoadError>> {
+        let source = Source::new(file, text, Code::RulesInvalid);
+        let transform = source.parse().map(|root| {
+            let table = Table::new(&source, root.get_ref(), 0..0);
+            let operations = operations(&table.tables("do").unwrap_or_default());
+            table.finish();
+            let mut hasher = blake3::Hasher::new();
+            hash_meaning(root.get_ref(), &[], &mut hasher);
+            Self {
+                operations,
+                checksum: hasher.finalize().to_hex().to_string(),
+            }
+        });
+        let errors = source.into_errors();
+        match transform {
+            Some(transform) if errors.is_empty() => Ok(transform),
+            _ => Err(errors),
         }
     }
 }

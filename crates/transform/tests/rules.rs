@@ -3,9 +3,9 @@
 use std::path::Path;
 use whimbrel_model::rule::{CopyRule, OnError};
 use whimbrel_model::{
-    Code, DocContext, DocError, Draft, Emit, Key, Timestamp, TransformInput, Value,
+    Code, DocContext, DocError, Draft, Emit, Key, Timestamp, Transform, TransformInput, Value,
 };
-use whimbrel_transform::{LoadError, ScriptLimits, parse_rules};
+use whimbrel_transform::{LoadError, OperationTransform, ScriptLimits, parse_rules};
 
 fn parse(text: &str) -> Result<Vec<CopyRule>, Vec<LoadError>> {
     parse_rules("r.toml", text, Path::new("."), ScriptLimits::default()).map(|rules| rules.rules)
@@ -292,6 +292,33 @@ fn mistakes_are_told_with_their_line() {
         "[[rule]]\nname = \"x\"\n[[rule]]\nname = \"x\"",
         &["two rules are called \"x\""],
     );
+}
+
+#[test]
+fn a_list_of_operations_is_a_transform() {
+    let parse = |text: &str| OperationTransform::parse("do.toml", text);
+    let rename = parse("[[do]]\nop = \"rename\"\nfrom = \"a\"\nto = \"b\"").unwrap();
+    let key = Key::Int(1);
+    let cx = DocContext::new(&key, Timestamp::from_millis(0));
+    let input = TransformInput::One {
+        key: key.clone(),
+        doc: draft(r#"{"a":1}"#),
+    };
+    let emits = rename.apply(input, &cx).unwrap();
+    assert_eq!(&emits[0].body.json()[..], br#"{"b":1}"#);
+    assert!(emits[0].key.is_none() && emits.len() == 1);
+    let group = TransformInput::Group {
+        value: Value::Null,
+        docs: vec![],
+    };
+    assert_eq!(
+        rename.apply(group, &cx).unwrap_err().code,
+        Code::DocTransform
+    );
+    let same = parse("do = [{ to = 'b', from = 'a', op = 'rename' }] # note").unwrap();
+    assert_eq!(rename.checksum(), same.checksum());
+    let errors = parse("[[do]]\nop = \"x\"\n[[done]]").err().unwrap();
+    assert_eq!(errors.len(), 2, "{errors:?}");
 }
 
 #[test]
