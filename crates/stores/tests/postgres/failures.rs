@@ -75,7 +75,7 @@ async fn locks_and_killed_connections_are_transient() {
     let transaction = app.transaction().await.unwrap();
     transaction.batch_execute("LOCK TABLE docs").await.unwrap();
     let write = put("docs", "k1", "{\"n\":9}", Guard::Any);
-    let error = store.write(&[write.clone()]).await.unwrap_err();
+    let error = store.write(std::slice::from_ref(&write)).await.unwrap_err();
     assert_eq!(
         (error.kind, error.code),
         (StoreErrorKind::Transient, Code::StoreUnavailable),
@@ -200,7 +200,7 @@ async fn a_lost_answer_to_commit_is_unknown() {
             Guard::Unchanged(before.revision),
         );
         mode.store(cut, Ordering::SeqCst);
-        let error = store.write(&[write.clone()]).await.unwrap_err();
+        let error = store.write(std::slice::from_ref(&write)).await.unwrap_err();
         mode.store(PASS, Ordering::SeqCst);
         assert_eq!(
             (error.kind, error.code),
