@@ -60,31 +60,40 @@ impl Preimages {
             .any(|p| p.run == run && p.entry.after == now)
     }
 
-    /// The exact document that `current` (at version `from`) was before, at version `to`: found by
-    /// following writes backwards while nothing else wrote in between. `None` where the chain of
-    /// pre-images breaks: the app wrote since, or it was never at that version.
-    pub(crate) fn exact(
+    /// The exact document that `current` (at version `from`) once was, at the version nearest to `to` on
+    /// the way there: found by following writes backwards in time while nothing else wrote in between.
+    /// `None` where no such document is nearer than `current` itself: the app wrote since.
+    pub(crate) fn nearest(
         &self,
         key: &Key,
         current: Fingerprint,
         from: u32,
         to: u32,
-    ) -> Option<Body> {
-        let hits = self.of(key);
-        let (mut at, mut print) = (from, current);
-        // Each pre-image is used at most once, so the walk ends.
-        for _ in 0..hits.len() {
-            let hit = hits
-                .iter()
-                .find(|p| p.entry.to == at && p.entry.after == print)?;
+    ) -> Option<(u32, Body)> {
+        let (mut at, mut print, mut newest) = (from, current, u64::MAX);
+        let mut best: Option<(u32, Body)> = None;
+        // The same content may have been there several times: each write is looked for among those
+        // before the one that was found last. So the walk ends, too.
+        while let Some(hit) = self
+            .of(key)
+            .iter()
+            .find(|p| p.block < newest && p.entry.to == at && p.entry.after == print)
+        {
             let before = Body::Json(hit.entry.before.clone());
-            if hit.entry.from == to {
-                return Some(before);
+            (at, newest) = (hit.entry.from, hit.block);
+            let Ok(same) = before.fingerprint() else {
+                break;
+            };
+            print = same;
+            let reached = best.as_ref().map_or(from, |(version, _)| *version);
+            if (reached.min(to)..=reached.max(to)).contains(&at) && at != reached {
+                best = Some((at, before));
+                if at == to {
+                    break;
+                }
             }
-            at = hit.entry.from;
-            print = before.fingerprint().ok()?;
         }
-        None
+        best
     }
 
     /// What each version's `up` dropped from this document when it was upgraded, found by running `up`

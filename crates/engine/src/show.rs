@@ -79,14 +79,17 @@ impl Engine {
             None => Preimages::default(),
         };
         let print = doc.body.fingerprint().map_err(|e| failed(e.into()))?;
-        if let Some(body) = images.exact(key, print, stored, to) {
-            return Ok(Shown {
-                key: doc.key,
-                stored,
-                version: to,
-                body,
-                exact: true,
-            });
+        if let Some((version, body)) = images.nearest(key, print, stored, to) {
+            if version == to {
+                return Ok(Shown {
+                    key: doc.key,
+                    stored,
+                    version: to,
+                    body,
+                    exact: true,
+                });
+            }
+            draft = Draft::from_body(body).map_err(|e| failed(e.into()))?;
         }
         let cx = DocContext::new(key, self.clock.now());
         let complements = images.complements(key, schema, &cx);

@@ -569,15 +569,22 @@ fn try_decide(
         };
         return Ok(Verdict::Stay { ours });
     }
+    let mut begin = from;
     if images.has(&doc.key)
-        && let Some(exact) = images.exact(&doc.key, print(&doc.body)?, from, to)
+        && let Some((version, body)) = images.nearest(&doc.key, print(&doc.body)?, from, to)
     {
-        let after = exact.into_json();
-        let print = print(&Body::Json(after.clone()))?;
-        return Ok(Verdict::Go { from, after, print });
+        let exact = body.into_json();
+        if version == to {
+            let print = print(&Body::Json(exact.clone()))?;
+            let after = exact;
+            return Ok(Verdict::Go { from, after, print });
+        }
+        // The app last wrote it there: what a transform dropped from that on the way is back again.
+        draft = Draft::from_json(exact).map_err(|e| versioned(DocError::from(e)))?;
+        begin = version;
     }
     let cx = DocContext::new(&doc.key, now);
-    let complements = if to < from {
+    let complements = if to < begin {
         images.complements(&doc.key, schema, &cx)
     } else {
         Default::default()
