@@ -60,11 +60,24 @@ pub struct Measuring {
     #[arg(long)]
     pub peers: bool,
     /// Leave Whimbrel out: reference, floor and peers only
-    #[arg(long)]
+    #[arg(long, conflicts_with = "whimbrel")]
     pub without_whimbrel: bool,
+    /// Measure this binary instead of building one
+    #[arg(long, value_name = "PATH")]
+    pub whimbrel: Option<PathBuf>,
     /// Print the measurements as JSON on standard output
     #[arg(long)]
     pub json: bool,
+}
+
+impl Measuring {
+    fn binary(&self) -> Outcome<Option<PathBuf>> {
+        if self.without_whimbrel {
+            Ok(None)
+        } else {
+            whimbrel(self.whimbrel.as_ref()).map(Some)
+        }
+    }
 }
 
 #[derive(Args)]
@@ -75,6 +88,9 @@ pub struct Memory {
     /// The larger number of documents
     #[arg(long, value_name = "N", default_value_t = 2_000_000)]
     pub many: u64,
+    /// Measure this binary instead of building one
+    #[arg(long, value_name = "PATH")]
+    pub whimbrel: Option<PathBuf>,
     /// Print the measurements as JSON on standard output
     #[arg(long)]
     pub json: bool,
@@ -104,8 +120,7 @@ pub struct Bench {
 }
 
 impl Bench {
-    pub fn start(with_whimbrel: bool) -> Outcome<Self> {
-        let whimbrel = with_whimbrel.then(build_whimbrel).transpose()?;
+    pub fn start(whimbrel: Option<PathBuf>) -> Outcome<Self> {
         note("starting PostgreSQL");
         let postgres = Postgres::start(Options {
             tls: false,
@@ -144,7 +159,13 @@ impl Bench {
     }
 }
 
-fn build_whimbrel() -> Outcome<PathBuf> {
+/// The binary to measure: the given one, or a newly built one.
+fn whimbrel(given: Option<&PathBuf>) -> Outcome<PathBuf> {
+    if let Some(path) = given {
+        return path
+            .canonicalize()
+            .map_err(|error| format!("{}: {error}", path.display()));
+    }
     note("building whimbrel (release)");
     process::run(process::cargo().args([
         "build",

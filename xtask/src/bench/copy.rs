@@ -21,7 +21,7 @@ const SCRIPT_RULES: &str = include_str!("copy_rules_script.toml");
 const SCRIPT: &str = include_str!("copy_rules_script.ts");
 
 pub fn run(measuring: &Measuring) -> Outcome<Report> {
-    let bench = Bench::start(!measuring.without_whimbrel)?;
+    let bench = Bench::start(measuring.binary()?)?;
     let mut report = bench.report("copy")?;
     let copying = Copying::prepare(&bench, measuring.documents)?;
     let mut lanes = copying.lanes();

@@ -6,7 +6,7 @@ use super::measure::{Measured, measure};
 use super::project::Project;
 use super::report::{Claim, Report};
 use super::upgrade::{SCHEMA, fresh_copy, upgraded_in_file};
-use super::{Bench, Memory, note};
+use super::{Bench, Memory, note, whimbrel};
 use crate::Outcome;
 use std::fs;
 
@@ -23,7 +23,7 @@ const JOBS: &[Job] = &[
 ];
 
 pub fn run(memory: &Memory) -> Outcome<Report> {
-    let bench = Bench::start(true)?;
+    let bench = Bench::start(Some(whimbrel(memory.whimbrel.as_ref())?))?;
     let mut report = bench.report("memory")?;
     let few = peaks(&bench, memory.few)?;
     let many = peaks(&bench, memory.many)?;

@@ -41,7 +41,7 @@ const JSON_SET_SQL: &str = "UPDATE conversations SET data = json_set(json_remove
     '$.name', json_extract(data, '$.title'), '$.archived', json('false'), '$._schemaVersion', 3)";
 
 pub fn run(measuring: &Measuring) -> Outcome<Report> {
-    let bench = Bench::start(!measuring.without_whimbrel)?;
+    let bench = Bench::start(measuring.binary()?)?;
     let mut report = bench.report("upgrade")?;
     let data = Data::make(&bench.folder("data")?, measuring.documents)?;
     note("preparing the table");
