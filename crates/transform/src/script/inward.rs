@@ -440,7 +440,7 @@ impl<'r, 'js> Reader<'r, 'js> {
                 "a timestamp lies outside what a Date can hold",
             ));
         }
-        let date = if at.nanos() % 1_000_000 == 0 {
+        let date = if at.nanos().is_multiple_of(1_000_000) {
             self.kit.function(Part::Date)?.call((number,))?
         } else {
             self.kit
