@@ -44,6 +44,7 @@ mod sandbox;
 mod transform;
 mod validate;
 mod version;
+mod writer;
 
 pub use crate::LoadError as ScriptError;
 pub use sandbox::ScriptLimits;

@@ -3,7 +3,7 @@
 use super::fault::Fault;
 use super::outward::{self, Given};
 use super::sandbox::{Script, Session, key_value};
-use super::{ScriptError, ScriptLimits, inward};
+use super::{ScriptError, ScriptLimits, inward, writer};
 use rquickjs::{Array, Object, Value};
 use whimbrel_model::{
     Code, DocContext, DocError, Draft, Emit, Key, Transform, TransformInput, json,
@@ -81,7 +81,7 @@ fn emits<'js>(
         return Ok(Vec::new());
     }
     let list = match result.as_object() {
-        Some(object) if outward::is_list(object)? => object,
+        Some(object) if writer::is_list(object)? => object,
         _ => {
             let entries = outward::document(session, given, result)?;
             return Ok(vec![Emit {
@@ -92,7 +92,7 @@ fn emits<'js>(
         }
     };
     let mut emits = Vec::new();
-    for i in 0..outward::length_of(list)? {
+    for i in 0..writer::length_of(list)? {
         session.check_time()?;
         let item: Value<'js> = list.get(i)?;
         let emit = one(session, given, &item, first);
@@ -164,15 +164,15 @@ fn key_of<'js>(session: &Session<'_, 'js>, value: &Value<'js>) -> Result<Key, Fa
         };
     }
     if let Some(big) = value.as_big_int() {
-        let text = outward::text_of(session, big.as_value())?;
+        let text = writer::text_of(session, big.as_value())?;
         return text.parse().map(Key::Int).map_err(|_| wrong());
     }
     let list = value.as_object().ok_or_else(wrong)?;
-    if !outward::is_list(list)? {
+    if !writer::is_list(list)? {
         return Err(wrong());
     }
     let mut parts = Vec::new();
-    for i in 0..outward::length_of(list)? {
+    for i in 0..writer::length_of(list)? {
         let part: Value<'js> = list.get(i)?;
         if part.is_object() || parts.len() > 32 {
             return Err(wrong());

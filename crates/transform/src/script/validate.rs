@@ -1,9 +1,9 @@
 //! A validator written as a function.
 
 use super::fault::Fault;
-use super::outward::{self, Given};
+use super::outward::Given;
 use super::sandbox::Script;
-use super::{ScriptError, ScriptLimits};
+use super::{ScriptError, ScriptLimits, writer};
 use rquickjs::{Object, Value};
 use whimbrel_model::{Code, DocContext, DocError, Draft};
 
@@ -90,7 +90,7 @@ fn verdict(answer: &Value<'_>) -> Result<Verdict, Fault> {
         return Ok(Verdict::Invalid(vec![text.to_string()?]));
     }
     if let Some(array) = answer.as_object()
-        && outward::is_list(array)?
+        && writer::is_list(array)?
     {
         return reasons(array);
     }
@@ -106,7 +106,7 @@ fn wrong(what: &str) -> Fault {
 
 fn reasons(array: &Object<'_>) -> Result<Verdict, Fault> {
     let mut reasons = Vec::new();
-    for i in 0..outward::length_of(array)? {
+    for i in 0..writer::length_of(array)? {
         let item: Value<'_> = array.get(i)?;
         let text = item
             .as_string()
