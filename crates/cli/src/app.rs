@@ -1,6 +1,7 @@
 //! What every command works with: the screen, the project, and through them stores, ledger and engine.
 
 use crate::args::{Global, RunArgs};
+use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::project::{Project, resolve_url};
 use crate::screen::Screen;
@@ -152,8 +153,11 @@ impl From<EngineError> for Failure {
             }
             EngineError::Threshold { .. } => Failure::new(error.code(), error.to_string())
                 .not_done("the run was given up; what it wrote stays, recorded, and can be undone"),
-            EngineError::NoDocument { .. }
-            | EngineError::NoCollection { .. }
+            EngineError::NoDocument { .. } => Failure {
+                exit: Exit::Failed,
+                ..Failure::usage(error.to_string())
+            },
+            EngineError::NoCollection { .. }
             | EngineError::Document { .. }
             | EngineError::Schema(_)
             | EngineError::Job { .. } => {

@@ -112,7 +112,7 @@ impl ChatApp {
         let key = Key::text(id("conv", at, random));
         let topic = random.pick(&TOPICS);
         let mut clock = at;
-        let turns = 1 + random.below(3) + u64::from(random.one_in(8)) * 3;
+        let turns = 1 + u64::from(random.one_in(4)) + u64::from(random.one_in(12)) * 2;
         let mut messages = Vec::new();
         for turn in 0..turns {
             self.turn(topic, turn, &mut clock, &mut messages, random);

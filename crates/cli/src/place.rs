@@ -55,7 +55,9 @@ pub fn parse(text: &str, project: &Project) -> Result<Named, Failure> {
 /// # Errors
 /// There is no such collection or store in the project.
 pub fn parse_collection(text: &str, project: &Project) -> Result<(Named, Collection), Failure> {
-    let named = if is_url(text) || text.contains('/') {
+    let only_a_store =
+        project.stores.contains_key(text) && !project.collections.contains_key(text);
+    let named = if is_url(text) || text.contains('/') || only_a_store {
         parse(text, project)?
     } else {
         let collection = project.named_collection(text)?;
@@ -154,6 +156,7 @@ mod tests {
 
     fn project() -> Project {
         let mut project = Project::empty(Path::new("/p"));
+        project.file = Some("/p/whimbrel.toml".into());
         let entry = StoreEntry {
             url: "sqlite:/p/app.db".into(),
             read_only: false,

@@ -121,7 +121,7 @@ impl Screen {
                 "without a terminal"
             };
             return Err(
-                Failure::usage(format!("{what} Nobody can be asked {place}."))
+                Failure::usage(format!("nobody can be asked {place}\n{what}"))
                     .not_done("nothing was begun and nothing was written")
                     .next("add --yes to go ahead, or --dry-run to see what would happen"),
             );

@@ -1,6 +1,7 @@
 //! Connections to one database file: one that writes, and several that read beside it.
 
 use super::error::{store_error, terminal};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -142,17 +143,16 @@ fn connect(place: &Place, create: bool) -> Result<Connection, StoreError> {
     if made && !create {
         return Err(missing(place, path));
     }
-    let mut flags = OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    flags |= if place.read_only {
-        OpenFlags::SQLITE_OPEN_READ_ONLY
-    } else {
-        OpenFlags::SQLITE_OPEN_READ_WRITE
-    };
+    let mut flags = OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_READ_WRITE;
+    let log_there = log_is_there(path);
     if made {
         flags |= OpenFlags::SQLITE_OPEN_CREATE;
     }
     let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
     settle(&connection, place).map_err(failed)?;
+    if place.read_only {
+        only_read(&connection, log_there).map_err(failed)?;
+    }
     if made {
         // An app's file keeps the journal mode that the app chose.
         connection
@@ -160,6 +160,24 @@ fn connect(place: &Place, create: bool) -> Result<Connection, StoreError> {
             .map_err(failed)?;
     }
     Ok(connection)
+}
+
+/// Whether the database has a write-ahead log that holds something.
+fn log_is_there(path: &Path) -> bool {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    std::fs::metadata(log).is_ok_and(|log| log.len() > 0)
+}
+
+/// Keeps a connection from writing. Opened with SQLite's own read-only flag it could not take away the log
+/// and the index that reading a WAL database makes, and would leave them behind. A log that an app left is
+/// not brought into the database either: that is the app's to do.
+fn only_read(connection: &Connection, log_there: bool) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "query_only", true)?;
+    if log_there {
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    }
+    Ok(())
 }
 
 fn settle(connection: &Connection, place: &Place) -> rusqlite::Result<()> {
