@@ -172,6 +172,7 @@ async fn an_app_on_postgres_loses_nothing_and_nothing_comes_back() {
 
 /// Ends every connection of the test's stores, over and over, until it is dropped.
 struct Killer {
+    thread: Option<std::thread::JoinHandle<()>>,
     over: Arc<AtomicBool>,
     killed: Arc<AtomicU64>,
 }
@@ -188,14 +189,19 @@ impl Killer {
              WHERE application_name = '{}'",
             stage.schema
         );
-        std::thread::spawn(move || {
+        let thread = std::thread::spawn(move || {
             while !stop.load(Ordering::SeqCst) && count.load(Ordering::SeqCst) < most {
                 let killed: u64 = common::psql(&url, &sql).parse().unwrap();
                 count.fetch_add(killed, Ordering::SeqCst);
                 std::thread::sleep(Duration::from_millis(20));
             }
         });
-        Self { over, killed }
+        let thread = Some(thread);
+        Self {
+            thread,
+            over,
+            killed,
+        }
     }
 
     fn killed(&self) -> u64 {
@@ -206,6 +212,8 @@ impl Killer {
 impl Drop for Killer {
     fn drop(&mut self) {
         self.over.store(true, Ordering::SeqCst);
+        // Its last blow must not hit what comes after.
+        let _ = self.thread.take().map(std::thread::JoinHandle::join);
     }
 }
 
