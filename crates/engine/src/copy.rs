@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::json;
-use whimbrel_model::ledger::{Counts, JobKind, JobSpec};
+use whimbrel_model::ledger::{JobKind, JobSpec};
 use whimbrel_model::rule::{CopyRule, OnError};
-use whimbrel_model::{Body, Code, Event, Key, Page, Schema, Store};
+use whimbrel_model::{Body, Code, Key, Page, Schema, Store};
 
 use crate::deliver::Deliverer;
 use crate::derive::{Derived, Deriver, Unit};
@@ -58,7 +58,7 @@ impl Engine {
     }
 
     /// What [`Engine::copy`] would derive, without writing anything anywhere. Returns the first `samples`
-    /// units; every document that would fail in the rule comes as an [`Event::DocumentError`].
+    /// units; every document that would fail in the rule comes as an [`whimbrel_model::Event::DocumentError`].
     ///
     /// # Errors
     /// The source cannot be read, or the job is not possible.
@@ -67,7 +67,6 @@ impl Engine {
         job: &CopyJob,
         samples: usize,
     ) -> Result<(Report, Vec<CopyPreview>), EngineError> {
-        let begun = std::time::Instant::now();
         let Job {
             spec,
             pages,
@@ -75,71 +74,22 @@ impl Engine {
             ..
         } = job.prepare().await?;
         let work = CopyWork::new(job);
-        let run = "dry-run".to_owned();
-        self.send(&Event::Start {
-            run: run.clone(),
-            title: spec.title.clone(),
-            resumed: false,
-            done: Counts::default(),
-            expected,
-            partitions: 1,
-            dry_run: true,
-        });
-        let cx = ChunkContext {
-            run: run.clone(),
-            fence: 0,
-            now: self.clock.now(),
-            again: false,
-        };
-        let mut totals = Counts::default();
         let mut previews = Vec::new();
-        for range in pages.partitions(1).await? {
-            let mut after = None;
-            loop {
-                let page = pages
-                    .next(&range.resumed_after(after.as_ref()), 2000)
-                    .await?;
-                let Some(last) = page.last.clone() else { break };
-                let mut handled = Handled::default();
-                let units = work.derive(page, &cx, &mut handled).await?;
-                after = Some(handled.through.clone().unwrap_or(last));
-                for unit in units {
-                    handled.counts.written += unit.sources.len() as u64;
-                    handled.counts.derived += unit.outputs.len() as u64;
-                    if previews.len() < samples {
-                        previews.push(work.preview(unit));
-                    }
+        let look = async |page: Page, cx: &ChunkContext| {
+            let mut handled = Handled::default();
+            for unit in work.derive(page, cx, &mut handled).await? {
+                handled.counts.written += unit.sources.len() as u64;
+                handled.counts.derived += unit.outputs.len() as u64;
+                if previews.len() < samples {
+                    previews.push(work.preview(unit));
                 }
-                totals.add(&handled.counts);
-                for failure in &handled.failures {
-                    self.send(&failure.event(&run));
-                }
-                self.send(&Event::BatchComplete {
-                    run: run.clone(),
-                    partition: 0,
-                    counts: handled.counts,
-                    totals,
-                    elapsed_ms: 0,
-                });
             }
-        }
-        self.send(&Event::Complete {
-            run,
-            totals,
-            elapsed_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
-            dry_run: true,
-        });
-        let elapsed = begun.elapsed();
-        Ok((
-            Report {
-                run: None,
-                title: spec.title,
-                resumed: false,
-                counts: totals,
-                elapsed,
-            },
-            previews,
-        ))
+            Ok(handled)
+        };
+        let report = self
+            .dry_run(spec.title, expected, pages.as_ref(), look)
+            .await?;
+        Ok((report, previews))
     }
 }
 
@@ -356,9 +306,7 @@ impl Work for CopyWork {
         let mut handled = Handled::default();
         let units = self.derive(page, cx, &mut handled).await?;
         let mut delivered = Handled::default();
-        self.deliverer
-            .deliver(units, cx.again, &mut delivered)
-            .await?;
+        self.deliverer.deliver(units, cx, &mut delivered).await?;
         handled.counts.add(&delivered.counts);
         handled.settled = delivered.settled;
         if self.deriver.rule.on_error == OnError::Quarantine {

@@ -13,7 +13,7 @@ use whimbrel_model::{
 
 use crate::derive::{Output, Unit};
 use crate::error::EngineError;
-use crate::job::{Failure, Handled, batches};
+use crate::job::{ChunkContext, Failure, Handled, batches};
 use crate::options::Place;
 
 /// The target collection that remembers which target documents came from which source document.
@@ -60,13 +60,14 @@ impl Deliverer {
         }
     }
 
-    /// Delivers units until each has its fate. `again`: some of it may already be there.
+    /// Delivers units until each has its fate.
     pub(crate) async fn deliver(
         self: &Arc<Self>,
         units: Vec<Unit>,
-        again: bool,
+        cx: &ChunkContext,
         handled: &mut Handled,
     ) -> Result<(), EngineError> {
+        let again = cx.again;
         let mut open = refuse_collisions(units, &self.target.collection, handled);
         self.ensure(&open).await?;
         for round in 0..=ROUNDS {
@@ -87,9 +88,10 @@ impl Deliverer {
                         skipped,
                     } => {
                         settle(&mut handled.counts, &unit, wrote, removed, skipped, again);
-                        handled
-                            .settled
-                            .extend(unit.sources.iter().map(ToString::to_string));
+                        if cx.waiting {
+                            let labels = unit.sources.iter().map(ToString::to_string);
+                            handled.settled.extend(labels);
+                        }
                     }
                 }
             }

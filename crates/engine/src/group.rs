@@ -47,8 +47,7 @@ impl GroupPages {
                     .store
                     .scan(&source.collection, &range, 5000, CHUNK_BYTES)
                     .await?;
-                let Some(last) = page.last.clone() else { break };
-                after = Some(last);
+                after.clone_from(&page.last);
                 let mut rows: Vec<Row> = page
                     .documents
                     .into_iter()
@@ -59,6 +58,9 @@ impl GroupPages {
                     Row::lone(&failure.label.clone(), failure.key, Some(failure.error))
                 }));
                 put(scratch.as_ref(), rows).await?;
+                if after.is_none() {
+                    break;
+                }
             }
         }
         Ok(Self { scratch })

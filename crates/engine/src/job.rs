@@ -103,6 +103,8 @@ pub(crate) struct ChunkContext {
     pub now: Timestamp,
     /// Whether an earlier attempt may have written some of these documents already.
     pub again: bool,
+    /// Whether the subject has documents in quarantine, so that those that are settled must be named.
+    pub waiting: bool,
 }
 
 /// A document that could not be handled.
@@ -130,7 +132,7 @@ impl Failure {
 pub(crate) struct Handled {
     pub counts: Counts,
     pub failures: Vec<Failure>,
-    /// The labels of documents that were handled: they leave quarantine if they were in it.
+    /// The labels of documents that were handled, where some wait: they leave quarantine if in it.
     pub settled: Vec<String>,
     /// Where the next page begins, if not behind the page's last key.
     pub through: Option<Key>,
@@ -476,23 +478,21 @@ impl Shared {
         again: bool,
     ) -> Result<(Handled, Option<Key>), EngineError> {
         let page = self.job.pages.next(range, limit).await?;
-        let Some(last) = page.last.clone() else {
-            if page.rejects.is_empty() {
-                return Ok((Handled::default(), None));
-            }
-            return Err(EngineError::Counts(
-                "a page has rows but no place to go on from".to_owned(),
-            ));
-        };
+        let last = page.last.clone();
+        // The last page may still name rows whose keys are unreadable.
+        if last.is_none() && page.rejects.is_empty() {
+            return Ok((Handled::default(), None));
+        }
         let cx = ChunkContext {
             run: self.run.clone(),
             fence: self.lease.fence(),
             now: self.now,
             again,
+            waiting: self.waiting,
         };
         let handled = self.job.work.handle(page, &cx).await?;
-        let through = handled.through.clone().unwrap_or(last);
-        Ok((handled, Some(through)))
+        let through = handled.through.clone().or(last);
+        Ok((handled, through))
     }
 
     async fn checkpoint(
@@ -512,7 +512,7 @@ impl Shared {
         if !counts.balanced() {
             return Err(EngineError::Counts(format!("in one chunk: {counts:?}")));
         }
-        if self.waiting && !settled.is_empty() {
+        if !settled.is_empty() {
             let released = self
                 .ledger
                 .journal()

@@ -10,6 +10,7 @@ pub mod clock;
 mod copy;
 mod deliver;
 mod derive;
+mod dry_run;
 mod engine;
 mod error;
 mod events;

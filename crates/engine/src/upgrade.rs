@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use serde_json::json;
 use whimbrel_model::ledger::{Counts, JobKind, JobSpec};
 use whimbrel_model::{
-    Body, Code, DocContext, DocError, Document, Draft, Event, Fingerprint, Guard, Key, Page,
-    Schema, Timestamp, Write, WriteOutcome,
+    Body, Code, DocContext, DocError, Document, Draft, Fingerprint, Guard, Key, Page, Schema,
+    Timestamp, Write, WriteOutcome,
 };
 
 use crate::engine::Engine;
@@ -59,21 +59,10 @@ impl Engine {
         job.check()?;
         let (_, expected) = job.place.must_exist(job.options.patience).await?;
         let (parallel, most) = width(&job.options, &[job.place.store.as_ref()]);
-        let (pages, expected): (Arc<dyn Pages>, _) = match &job.key {
-            Some(key) => {
-                // One document that was asked for by name fails in the open, not in quarantine.
-                let preview = self.preview_one(job, key).await?;
-                drop(preview);
-                (
-                    Arc::new(ChosenKeys {
-                        place: job.place.clone(),
-                        keys: vec![key.clone()],
-                    }),
-                    Some(1),
-                )
-            }
-            None => (Arc::new(WholeCollection(job.place.clone())), expected),
-        };
+        if let Some(key) = &job.key {
+            self.must_not_fail(job, key).await?;
+        }
+        let (pages, expected) = job.pages(expected);
         let ledger = self.ledger.clone();
         Ok(Job {
             spec: job.spec(),
@@ -89,7 +78,7 @@ impl Engine {
 
     /// What [`Engine::upgrade`] would do, without writing anything anywhere. `sample` receives the first
     /// `samples` documents that would change; every document that would fail comes as an
-    /// [`Event::DocumentError`].
+    /// [`whimbrel_model::Event::DocumentError`].
     ///
     /// # Errors
     /// The store or the ledger cannot be read, or the job is not possible.
@@ -99,92 +88,27 @@ impl Engine {
         samples: usize,
     ) -> Result<(Report, Vec<UpgradePreview>), EngineError> {
         job.check()?;
-        let begun = std::time::Instant::now();
-        let (_, expected) = job.place.must_exist(job.options.patience).await?;
-        let title = job.spec().title;
-        let run = "dry-run".to_owned();
-        self.send(&Event::Start {
-            run: run.clone(),
-            title: title.clone(),
-            resumed: false,
-            done: Counts::default(),
-            expected: job.key.as_ref().map_or(expected, |_| Some(1)),
-            partitions: 1,
-            dry_run: true,
-        });
-        let pages: Arc<dyn Pages> = match &job.key {
-            Some(key) => Arc::new(ChosenKeys {
-                place: job.place.clone(),
-                keys: vec![key.clone()],
-            }),
-            None => Arc::new(WholeCollection(job.place.clone())),
-        };
+        let (_, documents) = job.place.must_exist(job.options.patience).await?;
+        let (pages, expected) = job.pages(documents);
         let work = UpgradeWork::new(job, self.ledger.clone());
-        let cx = ChunkContext {
-            run: run.clone(),
-            fence: 0,
-            now: self.clock.now(),
-            again: false,
-        };
-        let mut totals = Counts::default();
         let mut previews = Vec::new();
-        let ranges = pages.partitions(1).await?;
-        for range in ranges {
-            let mut after = None;
-            loop {
-                let page = pages
-                    .next(&range.resumed_after(after.as_ref()), 2000)
-                    .await?;
-                let Some(last) = page.last.clone() else { break };
-                after = Some(last);
-                let (counts, failures, moves) = work.look(page, &cx).await?;
-                totals.add(&counts);
-                for failure in &failures {
-                    self.send(&failure.event(&run));
-                }
-                for planned in moves {
-                    if previews.len() < samples {
-                        previews.push(UpgradePreview {
-                            key: planned.doc.key,
-                            from: planned.from,
-                            before: planned.doc.body,
-                            after: Body::Json(planned.after),
-                        });
-                    }
-                }
-                self.send(&Event::BatchComplete {
-                    run: run.clone(),
-                    partition: 0,
-                    counts,
-                    totals,
-                    elapsed_ms: 0,
-                });
-                if self.stop.load(std::sync::atomic::Ordering::SeqCst) {
-                    return Err(EngineError::Interrupted);
-                }
-            }
-        }
-        self.send(&Event::Complete {
-            run,
-            totals,
-            elapsed_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
-            dry_run: true,
-        });
-        let report = Report {
-            run: None,
-            title,
-            resumed: false,
-            counts: totals,
-            elapsed: begun.elapsed(),
+        let look = async |page: Page, cx: &ChunkContext| {
+            let (counts, failures, moves) = work.look(page, cx).await?;
+            let room = samples.saturating_sub(previews.len());
+            previews.extend(moves.into_iter().take(room).map(UpgradePreview::from));
+            Ok(Handled {
+                counts,
+                failures,
+                ..Handled::default()
+            })
         };
+        let title = job.spec().title;
+        let report = self.dry_run(title, expected, pages.as_ref(), look).await?;
         Ok((report, previews))
     }
 
-    async fn preview_one(
-        &self,
-        job: &UpgradeJob,
-        key: &Key,
-    ) -> Result<Option<UpgradePreview>, EngineError> {
+    /// One document that was asked for by name fails in the open, not in quarantine.
+    async fn must_not_fail(&self, job: &UpgradeJob, key: &Key) -> Result<(), EngineError> {
         let found = job
             .place
             .store
@@ -202,29 +126,48 @@ impl Engine {
             fence: 0,
             now: self.clock.now(),
             again: false,
+            waiting: false,
         };
         let page = Page {
             last: Some(key.clone()),
             documents: vec![doc],
             rejects: Vec::new(),
         };
-        let (_, mut failures, mut moves) = work.look(page, &cx).await?;
-        if let Some(failure) = failures.pop() {
-            return Err(EngineError::Document {
+        let (_, mut failures, _) = work.look(page, &cx).await?;
+        match failures.pop() {
+            None => Ok(()),
+            Some(failure) => Err(EngineError::Document {
                 key: failure.label,
                 error: Box::new(failure.error),
-            });
+            }),
         }
-        Ok(moves.pop().map(|planned| UpgradePreview {
+    }
+}
+
+impl From<Planned> for UpgradePreview {
+    fn from(planned: Planned) -> Self {
+        Self {
             key: planned.doc.key,
             from: planned.from,
             before: planned.doc.body,
             after: Body::Json(planned.after),
-        }))
+        }
     }
 }
 
 impl UpgradeJob {
+    /// The documents that the job looks at, and how many they are, given how many there are in all.
+    fn pages(&self, all: Option<u64>) -> (Arc<dyn Pages>, Option<u64>) {
+        let place = self.place.clone();
+        match &self.key {
+            Some(key) => {
+                let keys = vec![key.clone()];
+                (Arc::new(ChosenKeys { place, keys }), Some(1))
+            }
+            None => (Arc::new(WholeCollection(place)), all),
+        }
+    }
+
     fn check(&self) -> Result<(), EngineError> {
         self.schema.version(self.to)?;
         Ok(())
@@ -282,8 +225,8 @@ pub(crate) struct Planned {
 
 enum Fate {
     Move(Planned),
-    Unchanged(String),
-    Written(String),
+    Unchanged(Key),
+    Written(Key),
     Newer,
     Fail(Failure),
 }
@@ -336,7 +279,7 @@ impl UpgradeWork {
         page: Page,
         cx: &ChunkContext,
     ) -> Result<(Counts, Vec<Failure>, Vec<Planned>), EngineError> {
-        let mut tally = Tally::from_page(&page);
+        let mut tally = Tally::from_page(&page, cx);
         let fates = self.decide(page.documents, cx).await?;
         let moves = tally.sort(fates);
         tally.counts.written += moves.len() as u64;
@@ -410,7 +353,7 @@ fn no_ledger() -> EngineError {
 #[async_trait]
 impl Work for UpgradeWork {
     async fn handle(&self, page: Page, cx: &ChunkContext) -> Result<Handled, EngineError> {
-        let mut tally = Tally::from_page(&page);
+        let mut tally = Tally::from_page(&page, cx);
         let mut docs = page.documents;
         for round in 0.. {
             let fates = self.decide(docs, cx).await?;
@@ -449,11 +392,16 @@ struct Tally {
     counts: Counts,
     failures: Vec<Failure>,
     settled: Vec<String>,
+    /// See [`ChunkContext::waiting`].
+    waiting: bool,
 }
 
 impl Tally {
-    fn from_page(page: &Page) -> Self {
-        let mut tally = Self::default();
+    fn from_page(page: &Page, cx: &ChunkContext) -> Self {
+        let mut tally = Self {
+            waiting: cx.waiting,
+            ..Self::default()
+        };
         tally.counts.enumerated = (page.documents.len() + page.rejects.len()) as u64;
         for reject in &page.rejects {
             tally.failed(reject_failure(reject));
@@ -463,7 +411,13 @@ impl Tally {
 
     fn written(&mut self, key: &Key) {
         self.counts.written += 1;
-        self.settled.push(key.to_string());
+        self.settle(key);
+    }
+
+    fn settle(&mut self, key: &Key) {
+        if self.waiting {
+            self.settled.push(key.to_string());
+        }
     }
 
     fn failed(&mut self, failure: Failure) {
@@ -477,14 +431,11 @@ impl Tally {
         for fate in fates {
             match fate {
                 Fate::Move(planned) => moves.push(planned),
-                Fate::Unchanged(label) => {
+                Fate::Unchanged(key) => {
                     self.counts.unchanged += 1;
-                    self.settled.push(label);
+                    self.settle(&key);
                 }
-                Fate::Written(label) => {
-                    self.counts.written += 1;
-                    self.settled.push(label);
-                }
+                Fate::Written(key) => self.written(&key),
                 Fate::Newer => self.counts.newer += 1,
                 Fate::Fail(failure) => self.failed(failure),
             }
@@ -520,8 +471,8 @@ fn decide_one(
     again_in: Option<&str>,
 ) -> Fate {
     match try_decide(&doc, schema, to, now, images, again_in) {
-        Ok(Verdict::Stay { ours: true }) => Fate::Written(doc.key.to_string()),
-        Ok(Verdict::Stay { ours: false }) => Fate::Unchanged(doc.key.to_string()),
+        Ok(Verdict::Stay { ours: true }) => Fate::Written(doc.key),
+        Ok(Verdict::Stay { ours: false }) => Fate::Unchanged(doc.key),
         Ok(Verdict::Newer) => Fate::Newer,
         Ok(Verdict::Go { from, after, print }) => Fate::Move(Planned {
             doc,
