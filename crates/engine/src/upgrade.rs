@@ -249,11 +249,21 @@ impl UpgradeWork {
     async fn preimages(&self, docs: &[Document], again: bool) -> Result<Preimages, EngineError> {
         match &self.ledger {
             Some(ledger) if self.history || again => {
-                let keys = docs.iter().map(|d| d.key.clone()).collect();
+                // A document that is there already needs none, unless this very run may have written it.
+                let keys = docs
+                    .iter()
+                    .filter(|d| again || !self.is_there(d))
+                    .map(|d| d.key.clone())
+                    .collect();
                 Preimages::load(ledger, &self.place.to_string(), keys).await
             }
             _ => Ok(Preimages::default()),
         }
+    }
+
+    fn is_there(&self, doc: &Document) -> bool {
+        let draft = Draft::from_body(doc.body.clone());
+        draft.is_ok_and(|mut draft| self.schema.version_of(&mut draft) == Ok(self.to))
     }
 
     async fn decide(
