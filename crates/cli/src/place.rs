@@ -55,8 +55,7 @@ pub fn parse(text: &str, project: &Project) -> Result<Named, Failure> {
 /// # Errors
 /// There is no such collection or store in the project.
 pub fn parse_collection(text: &str, project: &Project) -> Result<(Named, Collection), Failure> {
-    let only_a_store =
-        project.stores.contains_key(text) && !project.collections.contains_key(text);
+    let only_a_store = project.stores.contains_key(text) && !project.collections.contains_key(text);
     let named = if is_url(text) || text.contains('/') || only_a_store {
         parse(text, project)?
     } else {

@@ -1,7 +1,7 @@
 //! Shows a run while it works: a bar on a terminal, plain lines elsewhere, JSON lines for machines.
 
 use crate::exit::Exit;
-use crate::paint::{duration, harmless, plural, rate, thousands};
+use crate::paint::{clip, duration, harmless, plural, rate, thousands};
 use crate::screen::Screen;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::future::Future;
@@ -128,13 +128,10 @@ impl<'a> View<'a> {
                     .unwrap_or_default();
                 let path = path
                     .as_deref()
-                    .map(|p| format!(" (at {})", harmless(p)))
+                    .map(|p| format!(" (at {p})"))
                     .unwrap_or_default();
-                let key = harmless(key);
-                self.failed(&format!(
-                    "{key}  {stage}{}{path}  {code}",
-                    harmless(message)
-                ));
+                let what = format!("{key}  {stage}{message}{path}");
+                self.failed(code.id(), &harmless(&what));
             }
             Event::Notice { message, .. } => {
                 let text = format!("{} {message}", self.screen.err.warn("note:"));
@@ -231,18 +228,26 @@ impl<'a> View<'a> {
         parts.join(" · ")
     }
 
-    /// A dry run is there to list every failing document; a run shows the first few.
-    fn failed(&mut self, what: &str) {
+    /// A dry run is there to list every failing document in full; a run shows the first few.
+    fn failed(&mut self, code: &str, what: &str) {
         self.errors += 1;
         if self.dry_run {
-            let line = format!("  {} {what}", self.screen.out.bad_soft("would fail"));
+            let line = format!(
+                "{}  {what}",
+                self.screen.out.warn(&format!("would fail {code}"))
+            );
             match &self.bar {
                 Some(bar) => bar.suspend(|| self.screen.line(&line)),
                 None => self.screen.line(&line),
             }
         } else if self.errors <= ERRORS_SHOWN {
-            let text = format!("  {} {what}", self.screen.err.warn("quarantined"));
-            self.say(&text);
+            let label = format!("quarantined {code}");
+            // A wrapped line would break the bar's block; the whole of it is in `quarantine list`.
+            let what = match self.screen.bar {
+                true => clip(what, self.screen.width.saturating_sub(label.len() + 4)),
+                false => what.to_owned(),
+            };
+            self.say(&format!("  {}  {what}", self.screen.err.warn(&label)));
         } else if self.errors == ERRORS_SHOWN + 1 {
             self.say("  … and more, all listed by: whimbrel quarantine list");
         }

@@ -39,7 +39,7 @@ pub fn equation(counts: &Counts, deed: Deed, dry_run: bool) -> String {
         true => (format!("would be {done}"), "would fail"),
         false => (done, "quarantined"),
     };
-    let parts: Vec<String> = [
+    let mut parts: Vec<String> = [
         (counts.written, done.as_str()),
         (counts.unchanged, unchanged),
         (counts.skipped, "skipped"),
@@ -48,9 +48,12 @@ pub fn equation(counts: &Counts, deed: Deed, dry_run: bool) -> String {
         (counts.deleted, "deleted meanwhile"),
     ]
     .into_iter()
-    .filter(|(n, what)| *n > 0 || *what == done)
+    .filter(|(n, _)| *n > 0)
     .map(|(n, what)| format!("{} {what}", thousands(n)))
     .collect();
+    if parts.is_empty() {
+        parts.push(format!("0 {done}"));
+    }
     format!(
         "{} seen = {}",
         thousands(counts.enumerated),
