@@ -3,7 +3,7 @@
 //! `cargo run --release -p whimbrel-transform --example transform_speed`
 
 use bytes::Bytes;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use whimbrel_model::{DocContext, Draft, Key, Schema, Timestamp};
 use whimbrel_transform::{ScriptLimits, load_schema};
 
@@ -40,7 +40,11 @@ fn documents(count: usize) -> Vec<Bytes> {
     let message = |i: usize, n: usize| {
         format!(
             r#"{{"id":"m{i}-{n}","role":"{}","content":"Could you please move my flight {i} to next {n}? I would rather sit at the window, and it's \"urgent\".","createdAt":"2026-01-{:02}T08:00:00.000Z","tokens":{}}}"#,
-            if n.is_multiple_of(2) { "user" } else { "assistant" },
+            if n.is_multiple_of(2) {
+                "user"
+            } else {
+                "assistant"
+            },
             n + 1,
             17 * n
         )
@@ -86,21 +90,20 @@ fn by_hand(doc: &Bytes) -> Bytes {
     serde_json::to_vec(&value).expect("a value").into()
 }
 
-/// The median of seven rounds over all documents.
-fn rate(docs: &[Bytes], work: impl Fn(&Bytes) -> Bytes) -> f64 {
-    let mut rounds: Vec<Duration> = (0..7)
-        .map(|_| {
-            let start = Instant::now();
-            let mut bytes = 0;
-            for doc in docs {
-                bytes += std::hint::black_box(work(doc)).len();
-            }
-            assert!(bytes > 0);
-            start.elapsed()
-        })
-        .collect();
-    rounds.sort();
-    docs.len() as f64 / rounds[3].as_secs_f64()
+/// Documents per second of one round over all documents.
+fn round(docs: &[Bytes], work: impl Fn(&Bytes) -> Bytes) -> f64 {
+    let start = Instant::now();
+    let mut bytes = 0;
+    for doc in docs {
+        bytes += std::hint::black_box(work(doc)).len();
+    }
+    assert!(bytes > 0);
+    docs.len() as f64 / start.elapsed().as_secs_f64()
+}
+
+fn median(mut rates: Vec<f64>) -> f64 {
+    rates.sort_by(f64::total_cmp);
+    rates[rates.len() / 2]
 }
 
 fn main() {
@@ -125,12 +128,17 @@ fn main() {
     for doc in &docs[..100] {
         assert_eq!(same(&upgrade(&schema, doc, now)), same(&by_hand(doc)));
     }
-    let (operations, hand) = (
-        rate(&docs, |doc| upgrade(&schema, doc, now)),
-        rate(&docs, by_hand),
-    );
+    // Alternately, so that a busy machine slows both down alike.
+    let rounds = (0..15).map(|_| {
+        let operations = round(&docs, |doc| upgrade(&schema, doc, now));
+        (operations, round(&docs, by_hand))
+    });
+    let (operations, hand): (Vec<_>, Vec<_>) = rounds.unzip();
+    let ratios = operations.iter().zip(&hand).map(|(a, b)| a / b).collect();
+    let best = operations.iter().copied().fold(0.0, f64::max);
+    let (operations, hand, ratio) = (median(operations), median(hand), median(ratios));
     println!("documents of {} bytes", size / docs.len());
-    println!("TOML operations   {operations:>9.0} documents/s");
+    println!("TOML operations   {operations:>9.0} documents/s (best round {best:.0})");
     println!("serde_json        {hand:>9.0} documents/s by hand");
-    println!("ratio             {:>9.2}", operations / hand);
+    println!("ratio             {ratio:>9.2}");
 }
