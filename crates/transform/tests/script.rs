@@ -483,10 +483,10 @@ fn validators_answer_in_many_ways() {
     assert_eq!(error.code, Code::DocResult);
 }
 
-fn emits(
-    script: &str,
-    input: TransformInput,
-) -> Result<Vec<(Option<String>, Option<Key>, String)>, DocError> {
+/// Collection, key and JSON.
+type Emitted = (Option<String>, Option<Key>, String);
+
+fn emits(script: &str, input: TransformInput) -> Result<Vec<Emitted>, DocError> {
     let script = ScriptTransform::load("t.ts", script, ScriptLimits::default()).unwrap();
     let key = Key::text("conv-1");
     let emits = script.apply(input, &DocContext::new(&key, now()))?;
