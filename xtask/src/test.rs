@@ -36,9 +36,7 @@ pub struct TestArguments {
 pub fn run(arguments: &TestArguments) -> Outcome<()> {
     let mut report = Report::default();
     if !arguments.no_lint {
-        report.stage("format", || {
-            process::run(process::cargo().args(["fmt", "--all", "--check"])).map(|()| Checked::Done)
-        });
+        report.stage("format", || format().map(|()| Checked::Done));
         report.stage("clippy", || clippy().map(|()| Checked::Done));
         report.stage("tidy", || tidy::run().map(|()| Checked::Done));
         report.stage("licences", deny::check);
@@ -58,6 +56,12 @@ pub fn run(arguments: &TestArguments) -> Outcome<()> {
     }
     drop(services);
     report.finish()
+}
+
+/// Names the files: what is wrong in them `cargo fmt` mends by itself.
+fn format() -> Outcome<()> {
+    process::run(process::cargo().args(["fmt", "--all", "--check", "--", "-l"]))
+        .map_err(|error| format!("{error}: run `cargo fmt --all`"))
 }
 
 fn clippy() -> Outcome<()> {
