@@ -5,6 +5,7 @@ mod array;
 mod catalog;
 mod columns;
 pub(crate) mod connect;
+mod copy;
 mod document;
 mod error;
 mod instant;

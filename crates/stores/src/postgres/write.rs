@@ -5,19 +5,19 @@
 //! behind savepoints, until whatever cannot be stored stands alone.
 
 use super::PgStore;
-use super::document::{self, Cell, JSONB_VERSION};
+use super::copy::copy;
+use super::document::{self, Cell};
 use super::error::{self, depends_on_others, is_about_data, is_aftermath};
 use super::keys;
 use super::read::{key_columns, ordinal};
 use super::table::Table;
-use super::wire::{BinaryCopy, Many, Params, TextCopy, Wire, raw};
-use bytes::Bytes;
+use super::wire::{Many, Params, Wire, raw};
 use deadpool_postgres::{Client, Transaction};
+use futures::TryStreamExt;
 use futures::future::join_all;
-use futures::{SinkExt, TryStreamExt};
 use std::pin::pin;
 use std::sync::Arc;
-use tokio_postgres::{CopyInSink, Error, IsolationLevel};
+use tokio_postgres::{Error, IsolationLevel};
 use whimbrel_model::{Guard, Key, Refusal, StoreError, Write, WriteOutcome};
 
 /// From so many rows on COPY beats single inserts.
@@ -521,7 +521,8 @@ async fn insert(
     if fresh.len() < COPY_FROM_ROWS {
         return insert_singly(transaction, table, &fresh, outcomes).await;
     }
-    let written = copy(transaction, table, &fresh).await?;
+    let rows: Vec<(&Key, &[Cell])> = fresh.iter().map(|i| (i.key, i.op.cells())).collect();
+    let written = copy(transaction, table, &rows).await?;
     if usize::try_from(written) == Ok(fresh.len()) {
         confirm((0..fresh.len()).collect(), &fresh, outcomes);
         return Ok(true);
@@ -571,74 +572,4 @@ async fn insert_singly(
         confirm((0..usize::from(count == 1)).collect(), &[item], outcomes);
     }
     Ok(true)
-}
-
-/// COPY in the binary format where the table's types have one that is known here, else as text.
-async fn copy(
-    transaction: &Transaction<'_>,
-    table: &Table,
-    items: &[&Item<'_>],
-) -> Result<u64, Error> {
-    if table.copies_binary() {
-        copy_binary(transaction, table, items).await
-    } else {
-        copy_text(transaction, table, items).await
-    }
-}
-
-async fn copy_binary(
-    transaction: &Transaction<'_>,
-    table: &Table,
-    items: &[&Item<'_>],
-) -> Result<u64, Error> {
-    let statement = transaction.prepare_cached(&table.sql.copy_binary).await?;
-    let sink: CopyInSink<Bytes> = transaction.copy_in(&statement).await?;
-    let mut sink = pin!(sink);
-    let mut copy = BinaryCopy::begin();
-    let fields =
-        i16::try_from(table.keys.len() + table.sql.payload_wires.len()).unwrap_or(i16::MAX);
-    let mut key_bytes = Vec::new();
-    for item in items {
-        copy.row(fields);
-        for (at, column) in table.keys.iter().enumerate() {
-            // The key fits its columns, so it has bytes.
-            let _ = keys::copy_bytes(&column.part, keys::part(item.key, at), &mut key_bytes);
-            copy.field(&[], Some(&key_bytes));
-        }
-        for cell in item.op.cells() {
-            let prefix: &[u8] = if cell.jsonb { &[JSONB_VERSION] } else { &[] };
-            copy.field(prefix, cell.content.as_deref());
-        }
-        if let Some(piece) = copy.piece() {
-            sink.feed(piece).await?;
-        }
-    }
-    sink.feed(copy.end()).await?;
-    sink.finish().await
-}
-
-async fn copy_text(
-    transaction: &Transaction<'_>,
-    table: &Table,
-    items: &[&Item<'_>],
-) -> Result<u64, Error> {
-    let statement = transaction.prepare_cached(&table.sql.copy_text).await?;
-    let sink: CopyInSink<Bytes> = transaction.copy_in(&statement).await?;
-    let mut sink = pin!(sink);
-    let mut copy = TextCopy::begin();
-    for item in items {
-        for at in 0..table.keys.len() {
-            let text = keys::part(item.key, at).to_string();
-            copy.field(Some(text.as_bytes()));
-        }
-        for cell in item.op.cells() {
-            copy.field(cell.content.as_deref());
-        }
-        copy.end_row();
-        if let Some(piece) = copy.piece() {
-            sink.feed(piece).await?;
-        }
-    }
-    sink.feed(copy.end()).await?;
-    sink.finish().await
 }
