@@ -126,6 +126,23 @@ pub fn holder() -> String {
     format!("{user}@{} pid {}", host.trim(), std::process::id())
 }
 
+/// Whether a lease's holder was a process of this machine that runs no more. Where that cannot be known,
+/// `false`.
+#[must_use]
+pub fn is_gone(holder: &str) -> bool {
+    let ours = self::holder();
+    let Some((place, _)) = ours.rsplit_once(" pid ") else {
+        return false;
+    };
+    let pid = holder
+        .strip_prefix(place)
+        .and_then(|rest| rest.strip_prefix(" pid "));
+    let pid: Option<u32> = pid.and_then(|rest| rest.split(':').next()?.trim().parse().ok());
+    let processes = std::path::Path::new("/proc");
+    processes.join("self").exists()
+        && pid.is_some_and(|pid| !processes.join(pid.to_string()).exists())
+}
+
 impl From<EngineError> for Failure {
     fn from(error: EngineError) -> Self {
         let hint = error.hint();
@@ -171,5 +188,31 @@ impl From<EngineError> for Failure {
             failure.next.extend(hint);
         }
         failure
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_dead_holder_is_told_from_a_live_one() {
+        let ours = holder();
+        let (place, _) = ours.rsplit_once(" pid ").unwrap();
+        for (holder, gone) in [
+            (format!("{ours}: upgrade app/users to v2"), false),
+            (
+                format!("{place} pid 4194399: upgrade app/users to v2"),
+                true,
+            ),
+            (
+                "ada@elsewhere pid 4194399: upgrade app/users to v2".to_owned(),
+                false,
+            ),
+            ("nonsense".to_owned(), false),
+        ] {
+            assert_eq!(is_gone(&holder), gone, "{holder}");
+        }
     }
 }

@@ -184,12 +184,6 @@ mod tests {
             ("inner", Value::Map(map(&[("at", text("2026"))]))),
             ("list", Value::Array(vec![Value::Int(1), Value::Int(2)])),
         ]);
-        let message = |id: &str, n| {
-            Value::Map(map(&[
-                ("id", Value::String(id.to_owned())),
-                ("n", Value::Int(n)),
-            ]))
-        };
         let after = map(&[
             ("same", Value::Int(1)),
             ("inner", Value::Map(map(&[("at", Value::Int(7))]))),
@@ -225,5 +219,27 @@ mod tests {
             ],
         );
         assert!(!format!("{:?}", changes[3].to_json(false)).contains("hush"));
+    }
+
+    #[test]
+    fn elements_are_matched_by_their_id() {
+        let message = |id: &str, n| {
+            Value::Map(map(&[
+                ("id", Value::String(id.to_owned())),
+                ("n", Value::Int(n)),
+            ]))
+        };
+        let body = |items: Vec<Value>| Body::Map(map(&[("m", Value::Array(items))]));
+        let before = body(vec![message("a", 1), message("b", 2), message("c", 3)]);
+        let after = body(vec![message("a", 1), message("c", 4), message("d", 5)]);
+        let changes = changes(&before, &after).unwrap();
+        let lines: Vec<_> = changes
+            .iter()
+            .flat_map(|c| c.lines(false, 80, Paint(false)))
+            .collect();
+        assert_eq!(
+            lines,
+            ["- m[1]: map(2)", "~ m[1].n: int → int", "+ m[2]: map(2)"]
+        );
     }
 }

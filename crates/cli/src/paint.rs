@@ -83,6 +83,15 @@ pub fn duration(ms: u64) -> String {
     }
 }
 
+/// `2026-01-31T08:00:00Z`: no fraction of a second.
+#[must_use]
+pub fn instant(text: &str) -> String {
+    match text.split_once('.') {
+        Some((whole, _)) => format!("{whole}Z"),
+        None => text.to_owned(),
+    }
+}
+
 /// `1.4 MB`.
 #[must_use]
 #[allow(clippy::cast_precision_loss)]

@@ -170,10 +170,14 @@ impl<'a> View<'a> {
             Some(n) if !self.screen.bar => format!(", about {}", plural(n, "document")),
             _ => String::new(),
         };
-        self.screen
-            .progress(format!("{}{how}{about}", self.screen.err.bold(title)));
+        let title = self.screen.err.bold(title);
         if self.screen.bar {
-            self.bar = Some(bar(expected, self.screen.err.0));
+            // The title goes with the bar; the summary says it again.
+            let bar = bar(expected, self.screen.err.0);
+            bar.set_prefix(format!("{title}{how}"));
+            self.bar = Some(bar);
+        } else {
+            self.screen.progress(format!("{title}{how}{about}"));
         }
     }
 
@@ -274,15 +278,15 @@ pub fn bar(expected: Option<u64>, colours: bool) -> ProgressBar {
     let (bar, template) = match (expected, colours) {
         (Some(n), true) => (
             ProgressBar::with_draw_target(Some(n), target),
-            "  {bar:28.cyan/dim} {percent:>3} %  {msg}",
+            "{prefix}\n  {bar:28.cyan/dim} {percent:>3} %  {msg}",
         ),
         (Some(n), false) => (
             ProgressBar::with_draw_target(Some(n), target),
-            "  {bar:28} {percent:>3} %  {msg}",
+            "{prefix}\n  {bar:28} {percent:>3} %  {msg}",
         ),
         (None, _) => (
             ProgressBar::with_draw_target(None, target),
-            "  {spinner} {msg}",
+            "{prefix}\n  {spinner} {msg}",
         ),
     };
     // The templates are constants; should one be wrong, the default style shows as much.

@@ -4,7 +4,7 @@ use crate::paint::{Paint, duration, rate, thousands};
 use crate::screen::Screen;
 use whimbrel_engine::Report;
 use whimbrel_model::Counts;
-use whimbrel_model::ledger::JobKind;
+use whimbrel_model::ledger::{JobKind, RunState};
 
 /// What a run does to the documents that it writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +22,24 @@ impl From<JobKind> for Deed {
             JobKind::Upgrade => Deed::Upgrade,
             JobKind::Copy => Deed::Copy,
             JobKind::Retry => Deed::Retry,
+        }
+    }
+}
+
+impl Deed {
+    /// What a run of the ledger did.
+    #[must_use]
+    pub fn of(run: &RunState) -> Self {
+        let parameters = &run.job.parameters;
+        let to = parameters.get("to").and_then(serde_json::Value::as_u64);
+        let newest = parameters
+            .get("versions")
+            .and_then(serde_json::Value::as_array);
+        match (run.job.kind, to, newest) {
+            (JobKind::Upgrade, Some(to), Some(versions)) if to < versions.len() as u64 => {
+                Deed::Down(u32::try_from(to).unwrap_or(u32::MAX))
+            }
+            (kind, ..) => kind.into(),
         }
     }
 }

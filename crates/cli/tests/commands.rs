@@ -451,3 +451,61 @@ fn flags_go_before_the_environment_before_the_file() {
     assert_eq!(run(Some("3"), Some("1")), Some(1));
     assert_eq!(run(Some("3"), None), Some(4));
 }
+
+/// Ctrl-C: what is at work is finished and recorded, and the same command goes on from there.
+#[cfg(unix)]
+#[test]
+fn a_stopped_run_goes_on() {
+    use std::io::{BufRead, BufReader, Read};
+    let sandbox = Sandbox::with_demo(3000, &["--only-data"]);
+    let arguments = [
+        "upgrade",
+        "conversations",
+        "--yes",
+        "--json",
+        "--batch",
+        "32",
+    ];
+    let mut child = support::command(&sandbox.demo())
+        .args(arguments)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("batch_complete") {
+        line.clear();
+        assert!(
+            output.read_line(&mut line).unwrap() > 0,
+            "it ended before its first batch"
+        );
+    }
+    let pid = child.id().to_string();
+    assert!(
+        std::process::Command::new("kill")
+            .args(["-INT", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let mut rest = String::new();
+    output.read_to_string(&mut rest).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(3), "{rest}");
+    assert_eq!(sandbox.demo_run(&["status"]).code, 3);
+    let other = sandbox.demo_run(&["upgrade", "conversations", "--to", "2", "--yes"]);
+    assert_eq!(
+        other.code, 3,
+        "another goal must not begin: {}",
+        other.stderr
+    );
+    let resumed = sandbox.demo_run(&arguments);
+    assert_eq!(resumed.code, 4, "{}", resumed.stderr);
+    let lines = json_lines(&resumed);
+    assert_eq!(lines[0]["resumed"], true);
+    let counts = &lines.last().unwrap()["counts"];
+    assert_eq!(
+        (counts["enumerated"].as_u64(), counts["written"].as_u64()),
+        (Some(3000), Some(2997))
+    );
+    assert_eq!(sandbox.demo_run(&["status"]).code, 0);
+}

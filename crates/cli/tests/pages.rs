@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::path::PathBuf;
+use std::path::Path;
 use support::{Sandbox, root, run_in};
 use whimbrel_model::Code;
 
@@ -30,7 +30,7 @@ fn the_tour_works_as_it_is_written() {
     );
 }
 
-fn execute(dir: &PathBuf, command: &str, expected: &[String]) {
+fn execute(dir: &Path, command: &str, expected: &[String]) {
     let (command, code) = match command.split_once("# exits with ") {
         Some((command, code)) => (command.trim(), code.trim().parse().unwrap()),
         None => (command, 0),

@@ -16,7 +16,7 @@ use clap::Args;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use whimbrel_engine::{Engine, JobOptions, Report, UpgradeJob};
-use whimbrel_model::{Guard, KeyKind, KeyRange, Store, Write, WriteOutcome};
+use whimbrel_model::{Document, Guard, Key, KeyKind, KeyRange, Store, Write, WriteOutcome};
 
 #[derive(Debug, Args)]
 #[command(
@@ -102,7 +102,7 @@ pub async fn run(app: &App, args: &Demo) -> Outcome {
         );
         return Ok(Exit::Done);
     }
-    let upgraded = upgrade(&inner).await?;
+    let (upgraded, example) = upgrade(&inner).await?;
     let copied = copy(&inner).await?;
     screen.object(&serde_json::json!({
         "dir": shown(&dir),
@@ -111,7 +111,7 @@ pub async fn run(app: &App, args: &Demo) -> Outcome {
         "upgraded": summary::to_json(&upgraded),
         "copied": copied.iter().map(summary::to_json).collect::<Vec<_>>(),
     }));
-    finish(&inner, &dir, upgraded.counts.quarantined).await?;
+    finish(&inner, &dir, upgraded.counts.quarantined, example.as_ref());
     Ok(Exit::Done)
 }
 
@@ -204,6 +204,9 @@ async fn generate(app: &App, dir: &Path, data: &ChatApp) -> Result<(), Failure> 
     let store = place::parse("app", &project)?.open(false, true).await?;
     let total: u64 = COLLECTIONS.iter().map(|c| data.count(c)).sum();
     let bar = screen.bar.then(|| bar(Some(total), screen.err.0));
+    if let Some(bar) = &bar {
+        bar.set_prefix("writing documents");
+    }
     for collection in COLLECTIONS {
         store.ensure(collection, &KeyKind::Text).await?;
         let mut index = 0;
@@ -212,7 +215,7 @@ async fn generate(app: &App, dir: &Path, data: &ChatApp) -> Result<(), Failure> 
             write_batch(store.as_ref(), data, collection, index..end).await?;
             if let Some(bar) = &bar {
                 bar.inc(end - index);
-                bar.set_message(format!("writing {}", collection.replace('_', " ")));
+                bar.set_message(collection.replace('_', " "));
             }
             index = end;
         }
@@ -225,9 +228,8 @@ async fn generate(app: &App, dir: &Path, data: &ChatApp) -> Result<(), Failure> 
         .map(|c| plural_of(data.count(c), c))
         .collect();
     screen.line(format!("  {}", all.join(", ")));
-    let size = std::fs::metadata(dir.join("app.db"))
-        .map(|m| m.len())
-        .unwrap_or(0);
+    let length = |name: &str| std::fs::metadata(dir.join(name)).map_or(0, |m| m.len());
+    let size = length("app.db").max(length("app.db-wal"));
     let elapsed_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     screen.line(screen.out.dim(&format!(
         "  seed {}, {}, {}",
@@ -275,24 +277,17 @@ async fn write_batch(
     Ok(())
 }
 
-async fn upgrade(app: &App) -> Result<Report, Failure> {
+async fn upgrade(app: &App) -> Result<(Report, Option<Key>), Failure> {
     let project = app.project()?;
     let (named, collection) = place::parse_collection("conversations", &project)?;
     let schema = schemas::load("conversations", &collection)?;
     let place = named.place("conversations", false, false).await?;
-    let first = place
-        .store
-        .scan("conversations", &KeyRange::all(), 1, 1 << 20)
-        .await?;
-    let before = first.documents.into_iter().next();
-    app.screen.line("");
-    app.screen.line(format!(
-        "{}  {}",
-        app.screen
-            .out
-            .bold("1. Upgrade every conversation from v1 to v3, in place"),
-        app.screen.out.dim("whimbrel upgrade conversations")
-    ));
+    let before = example(place.store.as_ref()).await?;
+    say_step(
+        app,
+        "1. Upgrade every conversation from v1 to v3, in place",
+        "whimbrel upgrade conversations",
+    );
     let options = JobOptions {
         holder: crate::app::holder(),
         ..JobOptions::default()
@@ -307,56 +302,66 @@ async fn upgrade(app: &App) -> Result<Report, Failure> {
     let engine = app.engine(&project).await?;
     let report = drive(&app.screen, &engine, engine.upgrade(job)).await?;
     summary::print(&app.screen, &report, Deed::Upgrade);
-    if let Some(before) = before {
-        let found = place
-            .store
-            .get("conversations", std::slice::from_ref(&before.key))
-            .await?;
-        if let Some(after) = found.into_iter().next().flatten() {
-            let key = harmless(&before.key.to_string());
-            app.screen
-                .labelled("for", Paint::bold, format!("example {key}"));
-            let lines = shown_values(app, &before.body, &after.body);
-            for line in lines.iter().take(14) {
-                app.screen.line(format!("           {line}"));
-            }
-            if lines.len() > 14 {
-                app.screen.line(
-                    app.screen
-                        .out
-                        .dim(&format!("           … and {} more lines", lines.len() - 14)),
-                );
-            }
-        }
+    let Some(before) = before else {
+        return Ok((report, None));
+    };
+    let found = place
+        .store
+        .get("conversations", std::slice::from_ref(&before.key))
+        .await?;
+    if let Some(after) = found.into_iter().next().flatten() {
+        say_change(app, &before, &after);
     }
-    Ok(report)
+    Ok((report, Some(before.key)))
 }
 
-/// The generated values are nobody's: here they may be seen.
-fn shown_values(
-    app: &App,
-    before: &whimbrel_model::Body,
-    after: &whimbrel_model::Body,
-) -> Vec<String> {
+/// The first conversation with a tool call: the most is to be seen there.
+async fn example(store: &dyn Store) -> Result<Option<Document>, Failure> {
+    let page = store
+        .scan("conversations", &KeyRange::all(), 50, 1 << 20)
+        .await?;
+    let has_call = |doc: &Document| doc.body.json().windows(11).any(|w| w == b"\"toolCalls\"");
+    let at = page.documents.iter().position(has_call).unwrap_or(0);
+    Ok(page.documents.into_iter().nth(at))
+}
+
+fn say_change(app: &App, before: &Document, after: &Document) {
+    const LINES: usize = 18;
+    let key = harmless(&before.key.to_string());
+    app.screen.labelled(
+        "",
+        Paint::bold,
+        format!("what became of one of them, {key}:"),
+    );
+    // The generated values are nobody's: here they may be seen.
     let open = App::new(Global {
         show_values: true,
         ..app.global.clone()
     });
-    diff_lines(&open.screen, before, after)
+    let lines = diff_lines(&open.screen, &before.body, &after.body);
+    for line in lines.iter().take(LINES) {
+        app.screen.line(format!("           {line}"));
+    }
+    if lines.len() > LINES {
+        let more = format!("           … and {} more lines", lines.len() - LINES);
+        app.screen.line(app.screen.out.dim(&more));
+    }
+}
+
+fn say_step(app: &App, what: &str, command: &str) {
+    app.screen.line("");
+    app.screen.line(app.screen.out.bold(what));
+    app.screen
+        .line(app.screen.out.dim(&format!("   $ {command}")));
 }
 
 async fn copy(app: &App) -> Result<Vec<Report>, Failure> {
     let project = app.project()?;
-    app.screen.line("");
-    app.screen.line(format!(
-        "{}  {}",
-        app.screen
-            .out
-            .bold("2. Copy them into split.db, each message a document of its own"),
-        app.screen
-            .out
-            .dim("whimbrel copy app split --rules copies/messages.toml")
-    ));
+    say_step(
+        app,
+        "2. Copy them into split.db, each message a document of its own",
+        "whimbrel copy app split --rules copies/messages.toml",
+    );
     let ends = Ends::open(&project, "app", "split", false).await?;
     let rules = schemas::rules(&project.dir.join("copies/messages.toml"))?;
     let scratch = Scratch::for_rules(&rules).await?;
@@ -375,18 +380,7 @@ async fn copy(app: &App) -> Result<Vec<Report>, Failure> {
     Ok(reports)
 }
 
-async fn finish(app: &App, dir: &Path, quarantined: u64) -> Result<(), Failure> {
-    let project = app.project()?;
-    let (named, _) = place::parse_collection("conversations", &project)?;
-    let store = named.open(true, false).await?;
-    let page = store
-        .scan("conversations", &KeyRange::all(), 1, 1 << 20)
-        .await?;
-    let key = page
-        .documents
-        .first()
-        .map(|d| d.key.to_string())
-        .unwrap_or_default();
+fn finish(app: &App, dir: &Path, quarantined: u64, example: Option<&Key>) {
     if quarantined > 0 {
         app.screen.line("");
         app.screen.line(format!(
@@ -394,6 +388,7 @@ async fn finish(app: &App, dir: &Path, quarantined: u64) -> Result<(), Failure> 
             plural(quarantined, "conversation")
         ));
     }
+    let key = example.map(Key::to_string).unwrap_or_default();
     let show = format!("whimbrel show conversations {key} --as 1");
     say_commands(
         app,
@@ -405,7 +400,6 @@ async fn finish(app: &App, dir: &Path, quarantined: u64) -> Result<(), Failure> 
             ("every step back", "whimbrel upgrade conversations --to 1"),
         ],
     );
-    Ok(())
 }
 
 fn say_commands(app: &App, dir: &Path, commands: &[(&str, &str)]) {

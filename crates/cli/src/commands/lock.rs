@@ -3,6 +3,7 @@
 use crate::app::{App, holder};
 use crate::exit::Exit;
 use crate::failure::Outcome;
+use crate::paint::instant;
 use clap::Subcommand;
 use whimbrel_model::ledger::Lease;
 
@@ -68,12 +69,15 @@ fn describe(lease: Option<&Lease>) -> String {
         Some(lease) if lease.expired => {
             format!(
                 "{} held the lease until {}; it is free",
-                lease.holder, lease.expires_at
+                lease.holder,
+                instant(&lease.expires_at)
             )
         }
         Some(lease) => format!(
             "{} holds the lease since {} (renewed until {})",
-            lease.holder, lease.acquired_at, lease.expires_at
+            lease.holder,
+            instant(&lease.acquired_at),
+            instant(&lease.expires_at)
         ),
     }
 }

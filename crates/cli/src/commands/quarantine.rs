@@ -4,7 +4,7 @@ use crate::app::App;
 use crate::commands::quarantine_retry::{Retry, retry};
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
-use crate::paint::{harmless, plural};
+use crate::paint::{harmless, instant, plural};
 use crate::project::Project;
 use crate::screen::Screen;
 use crate::table::Table;
@@ -238,7 +238,7 @@ fn say_item(screen: &Screen, item: &QuarantineItem) {
         None => {}
     }
     let attempts = plural(u64::from(item.attempts), "attempt");
-    line("since", &format!("{}, {attempts}", item.at));
+    line("since", &format!("{}, {attempts}", instant(&item.at)));
     line("page", &screen.out.name(&crate::failure::page(error.code)));
 }
 

@@ -1,12 +1,12 @@
 //! `whimbrel status`: what is unfinished, and what waits.
 
-use crate::app::App;
+use crate::app::{App, is_gone};
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
-use crate::paint::{Paint, plural};
+use crate::paint::{Paint, instant, plural};
 use crate::place::without_secret;
 use crate::screen::Screen;
-use crate::summary::equation;
+use crate::summary::{Deed, equation};
 use clap::Args;
 use std::collections::BTreeMap;
 use whimbrel_engine::Ledger;
@@ -45,7 +45,9 @@ pub async fn run(app: &App, _args: &Status) -> Outcome {
         "lease": lease,
         "last": state.order.last().and_then(|id| state.runs.get(id)),
     }));
-    let at_work = lease.as_ref().is_some_and(|l| !l.expired);
+    let at_work = lease
+        .as_ref()
+        .is_some_and(|l| !l.expired && !is_gone(&l.holder));
     for run in &unfinished {
         say_unfinished(screen, run, at_work);
     }
@@ -53,28 +55,20 @@ pub async fn run(app: &App, _args: &Status) -> Outcome {
         screen.labelled("ok", Paint::good, "nothing is unfinished");
     }
     if let Some(lease) = lease.filter(|l| !l.expired) {
-        let text = format!("held by {} since {}", lease.holder, lease.acquired_at);
+        let text = format!(
+            "held by {} since {}",
+            lease.holder,
+            instant(&lease.acquired_at)
+        );
         screen.labelled("lock", Paint::bold, text);
     }
-    for (i, (subject, count)) in waiting.iter().enumerate() {
-        let label = if i == 0 { "waiting" } else { "" };
-        let text = format!("{}: {subject}", plural(*count, "document"));
-        screen.labelled(label, Paint::warn, text);
-    }
-    if let Some(last) = state.order.last().and_then(|id| state.runs.get(id)) {
-        let how = status_word(last.status);
-        screen.labelled(
-            "last",
-            Paint::bold,
-            format!("{} ({how}, run {})", last.job.title, last.run),
-        );
-        let counts = equation(&last.counts, last.job.kind.into(), false);
-        screen.labelled("", Paint::bold, counts);
-    }
+    say_waiting(screen, &waiting);
+    let last = state.order.last().and_then(|id| state.runs.get(id));
+    say_last(screen, last.filter(|last| !unfinished.contains(last)));
+    let records = plural(state.seq, "record");
     let ledger = format!(
-        "{}: {}, the chain holds",
-        without_secret(&project.ledger),
-        plural(state.seq, "record")
+        "{}: {records}, the chain holds",
+        without_secret(&project.ledger)
     );
     if !screen.quiet {
         screen.labelled("ledger", Paint::bold, screen.out.dim(&ledger));
@@ -107,6 +101,23 @@ pub async fn waiting(ledger: &Ledger) -> Result<BTreeMap<String, u64>, Failure> 
     Ok(counts)
 }
 
+fn say_waiting(screen: &Screen, waiting: &BTreeMap<String, u64>) {
+    for (i, (subject, count)) in waiting.iter().enumerate() {
+        let label = if i == 0 { "waiting" } else { "" };
+        let text = format!("{}: {subject}", plural(*count, "document"));
+        screen.labelled(label, Paint::warn, text);
+    }
+}
+
+fn say_last(screen: &Screen, last: Option<&RunState>) {
+    let Some(last) = last else { return };
+    let how = status_word(last.status);
+    let text = format!("{} ({how}, run {})", last.job.title, last.run);
+    screen.labelled("last", Paint::bold, text);
+    let counts = equation(&last.counts, Deed::of(last), false);
+    screen.labelled("", Paint::bold, counts);
+}
+
 fn say_unfinished(screen: &Screen, run: &RunState, at_work: bool) {
     let what = format!("{} (run {})", screen.out.bold(&run.job.title), run.run);
     match (run.status, at_work) {
@@ -114,7 +125,7 @@ fn say_unfinished(screen: &Screen, run: &RunState, at_work: bool) {
         (RunStatus::Running, false) => screen.labelled("killed", Paint::warn, what),
         _ => screen.labelled("stopped", Paint::warn, what),
     }
-    let so_far = equation(&run.counts, run.job.kind.into(), false);
+    let so_far = equation(&run.counts, Deed::of(run), false);
     screen.labelled("", Paint::bold, format!("so far {so_far}"));
     if let Some((code, message)) = &run.error {
         screen.labelled("", Paint::bold, format!("{code} {message}"));

@@ -248,8 +248,9 @@ fn say_report(screen: &Screen, report: &Report, name: &str, to: u32, newest: u32
 
 /// The last line of a run that is done but for some documents.
 pub fn say_quarantined(screen: &Screen, quarantined: u64) {
+    let wait = if quarantined == 1 { "waits" } else { "wait" };
     let why = format!(
-        "({} wait there; exit code 4)",
+        "({} {wait} there; exit code 4)",
         plural(quarantined, "document")
     );
     screen.next("next", "whimbrel quarantine list", &why);
