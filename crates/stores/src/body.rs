@@ -12,6 +12,15 @@ fn starts_object(bytes: &[u8]) -> bool {
     bytes.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'{')
 }
 
+/// What a JSON column that keeps bytes as they are gives back of a body.
+pub(crate) fn held(body: Body, plain: bool) -> Body {
+    let json = match plain.then(|| checked_json(&body, plain)) {
+        Some(Ok(Cow::Owned(json))) => json,
+        _ => return body,
+    };
+    Body::from_json(json)
+}
+
 /// The body's checked JSON: its own bytes where it has some. `plain` drops the tags.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
 //! Documents in memory: for tests, for rehearsals, and for what needs no database.
 
-use crate::body::checked_json;
+use crate::body::{self, checked_json};
 use crate::{CollectionConfig, OpenOptions};
 use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -316,6 +316,12 @@ impl Store for MemoryStore {
             let one = |key: &Key| found.documents.get(key).map(|entry| document(key, entry));
             keys.iter().map(one).collect()
         })
+    }
+
+    async fn held(&self, collection: &str, bodies: Vec<Body>) -> Result<Vec<Body>, StoreError> {
+        let plain = self.config(collection).is_some_and(|c| c.plain);
+        let held = bodies.into_iter().map(|one| body::held(one, plain));
+        Ok(held.collect())
     }
 
     async fn write(&self, writes: &[Write]) -> Result<Vec<WriteOutcome>, StoreError> {

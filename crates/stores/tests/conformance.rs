@@ -6,13 +6,14 @@
 mod conformance {
     pub mod documents;
     pub mod guards;
+    pub mod held;
     pub mod keys;
     pub mod limits;
     #[cfg(feature = "postgres")]
     pub mod postgres;
+    pub mod scans;
     #[cfg(feature = "postgres")]
     pub mod servers;
-    pub mod scans;
     pub mod subject;
     pub mod values;
 }
@@ -29,6 +30,7 @@ macro_rules! run_cases {
             keys: hostile_texts, integers, uuids, tuples, keys_of_another_kind;
             limits: a_full_batch, documents_at_the_limit, read_only_refuses;
             values: every_kind_survives, json_bytes_survive, hostile_strings_survive;
+            held: fields_of_every_kind, typed_columns;
             documents: get_answers_in_order, deletes, ensure_twice, describes, several_collections;
         }
     };

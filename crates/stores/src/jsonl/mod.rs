@@ -15,7 +15,7 @@ mod line;
 mod log;
 mod source;
 
-use crate::{CollectionConfig, LayoutChoice, OpenOptions, sqlite};
+use crate::{CollectionConfig, LayoutChoice, OpenOptions, body, sqlite};
 use async_trait::async_trait;
 use index::{BadLine, LoadError, Place};
 use log::{Lines, Log};
@@ -514,6 +514,12 @@ impl Store for JsonlStore {
             .into_iter()
             .map(|there| if there { documents.next() } else { None })
             .collect())
+    }
+
+    async fn held(&self, collection: &str, bodies: Vec<Body>) -> Result<Vec<Body>, StoreError> {
+        let plain = self.0.collection(collection).await?.plain;
+        let held = bodies.into_iter().map(|one| body::held(one, plain));
+        Ok(held.collect())
     }
 
     async fn write(&self, writes: &[Write]) -> Result<Vec<WriteOutcome>, StoreError> {

@@ -53,9 +53,10 @@ pub(super) enum Kind {
     WholeNumber,
     /// Digits behind the point, where declared.
     Numeric(Option<i32>),
-    Text,
+    /// The most characters, where declared.
+    Text(Option<usize>),
     /// `char(n)`: padded, so trailing spaces are none of the value.
-    Char,
+    Char(Option<usize>),
     Bytes,
     /// Digits of a second's fraction.
     Timestamp(usize),
@@ -73,6 +74,7 @@ impl Kind {
     /// By the type's name in `pg_catalog` (empty for a type of other schemas) and its modifier.
     pub fn of(name: &str, modifier: i32) -> Self {
         let fraction = usize::try_from(modifier).unwrap_or(6);
+        let length = usize::try_from(modifier.saturating_sub(4)).ok();
         match name {
             "bool" => Kind::Bool,
             "int2" => Kind::Int(2),
@@ -91,8 +93,9 @@ impl Kind {
                 }
             }
             "numeric" => Kind::Numeric(None),
-            "text" | "varchar" => Kind::Text,
-            "bpchar" => Kind::Char,
+            "text" => Kind::Text(None),
+            "varchar" => Kind::Text(length),
+            "bpchar" => Kind::Char(length),
             "bytea" => Kind::Bytes,
             "timestamptz" => Kind::Timestamp(fraction),
             "timestamp" => Kind::LocalTimestamp(fraction),
@@ -136,7 +139,9 @@ impl Kind {
                 Some(items) => Value::Array(element.decode_items(&items)?),
                 None => Value::String(text.to_owned()),
             },
-            Kind::Text | Kind::Char | Kind::Time(_) | Kind::Other => Value::String(text.to_owned()),
+            // A cast to text drops the padding of the column itself, not that of an array's elements.
+            Kind::Char(_) => Value::String(text.trim_end_matches(' ').to_owned()),
+            Kind::Text(_) | Kind::Time(_) | Kind::Other => Value::String(text.to_owned()),
         })
     }
 
@@ -167,8 +172,14 @@ impl Kind {
             (Kind::Float4 | Kind::Float8, value) => self.float(value)?,
             (Kind::WholeNumber, value) => numeric(value, Some(0))?,
             (Kind::Numeric(scale), value) => numeric(value, *scale)?,
-            (Kind::Char, Value::String(s)) if s.ends_with(' ') => {
+            (Kind::Char(_), Value::String(s)) if s.ends_with(' ') => {
                 return Err("a char(n) column does not keep trailing spaces".to_owned());
+            }
+            // Blanks beyond the length are cut without a word, anything else is an error.
+            (Kind::Text(Some(most)) | Kind::Char(Some(most)), Value::String(s))
+                if s.chars().count() > *most =>
+            {
+                return Err(format!("the text has more than {most} characters"));
             }
             (Kind::Timestamp(digits), Value::Timestamp(at)) => {
                 let text = instant::write(*at).ok_or_else(|| finer(6))?;
@@ -185,7 +196,9 @@ impl Kind {
                 array::write(&element.encode_items(values, plain)?, &mut out);
                 out
             }
-            (Kind::Text | Kind::Char | Kind::Array(_) | Kind::Other, Value::String(s)) => s.clone(),
+            (Kind::Text(_) | Kind::Char(_) | Kind::Array(_) | Kind::Other, Value::String(s)) => {
+                s.clone()
+            }
             (_, value) => return Err(format!("it cannot hold a {}", value.type_name())),
         };
         if text.contains('\0') {
@@ -200,6 +213,9 @@ impl Kind {
             .map(|value| match (self, value) {
                 // An array within is a dimension, except where the elements may be arrays themselves.
                 (kind, Value::Array(values)) if !matches!(kind, Kind::Json { .. }) => {
+                    if values.is_empty() {
+                        return Err("an array keeps no empty array in it".to_owned());
+                    }
                     self.encode_items(values, plain).map(Item::Array)
                 }
                 _ => Ok(self.encode(value, plain)?.map_or(Item::Null, Item::Text)),
@@ -207,7 +223,48 @@ impl Kind {
             .collect()
     }
 
+    /// The value that the column gives back for `value`, whose [`Self::encode`] is `text`. `None` where only
+    /// the server knows: it rewrites the texts of many types.
+    pub fn read_back(&self, value: &Value, text: &str) -> Option<Value> {
+        match (self, value) {
+            (Kind::Array(element), Value::Array(values)) => element
+                .read_items_back(values, &array::read(text)?)
+                .map(Value::Array),
+            (Kind::Array(_) | Kind::Time(_) | Kind::Other, _)
+            | (Kind::Timestamp(_), Value::String(_)) => None,
+            (Kind::LocalTimestamp(_), _) => instant::local(text).map(Value::String),
+            // jsonb writes numbers in a form of its own.
+            (Kind::Json { binary: true }, _) if json::scan(text.as_bytes()).ok()?.odd_number => {
+                None
+            }
+            (Kind::WholeNumber, Value::Decimal(decimal)) => whole_number(decimal).map(Value::Int),
+            // What this does not read (`inf`) the server writes in another form.
+            _ => self.decode(text).ok(),
+        }
+    }
+
+    fn read_items_back(&self, values: &[Value], items: &[Item]) -> Option<Vec<Value>> {
+        values
+            .iter()
+            .zip(items)
+            .map(|(value, item)| match (item, value) {
+                (Item::Null, _) => Some(Value::Null),
+                (Item::Text(text), value) => self.read_back(value, text),
+                (Item::Array(items), Value::Array(values)) => {
+                    self.read_items_back(values, items).map(Value::Array)
+                }
+                (Item::Array(_), _) => None,
+            })
+            .collect()
+    }
+
     fn whole(&self, n: i64) -> Result<i64, String> {
+        if let Kind::Numeric(Some(scale @ ..0)) = self {
+            let unit = 10i64.checked_pow(scale.unsigned_abs());
+            if unit.map_or(n, |unit| n % unit) != 0 {
+                return Err("the column would round the integer".to_owned());
+            }
+        }
         let fits = match self {
             Kind::Int(2) => i16::try_from(n).is_ok(),
             Kind::Int(4) => i32::try_from(n).is_ok(),
@@ -243,6 +300,19 @@ impl Kind {
             other => Err(format!("it cannot hold a {}", other.type_name())),
         }
     }
+}
+
+/// `7.0` and `7e0` are 7.
+fn whole_number(decimal: &Decimal) -> Option<i64> {
+    let (negative, digits, power) = decimal.normal_form();
+    if digits.is_empty() {
+        return Some(0);
+    }
+    let size: i64 = digits.parse().ok()?;
+    let size = 10i64
+        .checked_pow(power.try_into().ok()?)?
+        .checked_mul(size)?;
+    Some(if negative { -size } else { size })
 }
 
 fn numeric(value: &Value, scale: Option<i32>) -> Result<String, String> {

@@ -100,7 +100,7 @@ fn decode(field: &Field, bytes: Option<&[u8]>) -> Result<Value, String> {
         .map_err(|why| format!("its column {:?} cannot be read: {why}", field.name))
 }
 
-fn merge(map: &mut Map, more: Map) -> Result<(), String> {
+pub(super) fn merge(map: &mut Map, more: Map) -> Result<(), String> {
     for (name, value) in more {
         // Whichever were taken, the other would be lost with the next write.
         if map.insert(name, value).is_some() {
@@ -153,17 +153,21 @@ pub(super) fn cells(table: &Table, key: &Key, body: &Body) -> Result<Vec<Cell>, 
 }
 
 fn cell(field: &Field, value: &Value, plain: bool) -> Result<Cell, String> {
-    let content = match (&field.kind, value) {
-        // JSON has a null of its own for a column that must have one.
-        (Kind::Json { .. }, Value::Null) if !field.nullable => Some("null".to_owned()),
-        (kind, value) => kind
-            .encode(value, plain)
-            .map_err(|why| format!("column {:?} of type {}: {why}", field.name, field.declared))?,
-    };
     Ok(Cell {
-        content: content.map(Bytes::from),
+        content: text(field, value, plain)?.map(Bytes::from),
         jsonb: false,
     })
+}
+
+/// The text that is sent for a field; `None` is NULL.
+pub(super) fn text(field: &Field, value: &Value, plain: bool) -> Result<Option<String>, String> {
+    match (&field.kind, value) {
+        // JSON has a null of its own for a column that must have one.
+        (Kind::Json { .. }, Value::Null) if !field.nullable => Ok(Some("null".to_owned())),
+        (kind, value) => kind
+            .encode(value, plain)
+            .map_err(|why| format!("column {:?} of type {}: {why}", field.name, field.declared)),
+    }
 }
 
 /// A key column that also stands among the fields must say what the key says.
@@ -191,7 +195,7 @@ fn check_key_field(table: &Table, field: &Field, key: &Key, value: &Value) -> Re
     }
 }
 
-fn json_content(body: &Body, wire: Wire, plain: bool) -> Result<Bytes, String> {
+pub(super) fn json_content(body: &Body, wire: Wire, plain: bool) -> Result<Bytes, String> {
     let says = |error: json::JsonError| error.to_string();
     let content = match body {
         Body::Json(bytes) => bytes.clone(),

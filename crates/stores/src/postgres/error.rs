@@ -115,14 +115,16 @@ pub(super) fn is_stale(error: &Error) -> bool {
     }
 }
 
+/// The statements themselves are sound, so this is a column's own language (`tsvector`, `tsquery`), and the
+/// message quotes the text.
+const COLUMN_SYNTAX: &str = "42601";
+
 /// Whether one document of a batch is to blame, so that the others may still be written.
 pub(super) fn is_about_data(error: &Error) -> bool {
     error.code().is_some_and(|state| {
         let state = state.code();
-        matches!(
-            state.get(..2),
-            Some("21" | "22" | "23" | "44" | "54" | "P0")
-        )
+        let class = state.get(..2);
+        matches!(class, Some("21" | "22" | "23" | "44" | "54" | "P0")) || state == COLUMN_SYNTAX
     })
 }
 
@@ -150,7 +152,8 @@ pub(super) fn refusal(error: &Error) -> Refusal {
 
 fn describe(db: &DbError) -> String {
     let state = db.code().code();
-    let mut text = if SAFE_CLASSES.contains(&state.get(..2).unwrap_or("")) {
+    let safe = SAFE_CLASSES.contains(&state.get(..2).unwrap_or("")) && state != COLUMN_SYNTAX;
+    let mut text = if safe {
         db.message().to_owned()
     } else {
         title(state).to_owned()
@@ -183,6 +186,7 @@ fn title(state: &str) -> &'static str {
         "23505" => "a unique constraint is violated",
         "23514" => "a check constraint is violated",
         "23P01" => "an exclusion constraint is violated",
+        COLUMN_SYNTAX => "a text is not in the language of its column's type",
         "44000" => "a view's check option is violated",
         "54000" => {
             "the row is beyond a limit of PostgreSQL (an index entry or a JSON part too long)"

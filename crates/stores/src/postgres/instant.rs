@@ -62,6 +62,46 @@ pub(super) fn read(text: &str) -> Option<Timestamp> {
     Timestamp::new(days * 86_400 + hour * 3600 + minute * 60 + second, nanos)
 }
 
+/// A time without zone as a column gives it back, `2026-01-31T08:00:00.5`, from the same with a blank for the
+/// `T` or with zeros at its end. `None` for any other text, of which the server may make one.
+pub(super) fn local(text: &str) -> Option<String> {
+    let number = |range: std::ops::Range<usize>| -> Option<i64> {
+        let digits = text.get(range)?;
+        let all = digits.bytes().all(|b| b.is_ascii_digit());
+        all.then(|| digits.parse().ok())?
+    };
+    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
+    let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
+    let between = |at: usize| text.as_bytes().get(at).copied();
+    let marks = [4, 7, 10, 13, 16].map(between);
+    let [
+        Some(b'-'),
+        Some(b'-'),
+        Some(b' ' | b'T'),
+        Some(b':'),
+        Some(b':'),
+    ] = marks
+    else {
+        return None;
+    };
+    let exists = civil_from_days(days_from_civil(year, month, day)) == (year, month, day);
+    if year == 0 || !exists || hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    let (date, time, fraction) = (text.get(..10)?, text.get(11..19)?, text.get(19..)?);
+    if fraction.is_empty() {
+        return Some(format!("{date}T{time}"));
+    }
+    let digits = fraction.strip_prefix('.')?;
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    Some(match digits.trim_end_matches('0') {
+        "" => format!("{date}T{time}"),
+        digits => format!("{date}T{time}.{digits}"),
+    })
+}
+
 /// Days since 1970-01-01 in the proleptic Gregorian calendar. Howard Hinnant, "chrono-Compatible
 /// Low-Level Date Algorithms", `days_from_civil`.
 fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
@@ -117,6 +157,34 @@ mod tests {
         assert_eq!(write(Timestamp::new(0, 1).unwrap()), None);
         for bad in ["", "infinity", "2026-01-31", "2026-01-31 08:00:00+01"] {
             assert_eq!(read(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn local_times_have_one_form() {
+        let check = |text: &str, expect: Option<&str>| {
+            assert_eq!(local(text).as_deref(), expect, "{text}");
+        };
+        check("2002-08-14 00:00:00", Some("2002-08-14T00:00:00"));
+        check("2000-02-29T23:59:59.120", Some("2000-02-29T23:59:59.12"));
+        check("0001-01-01 00:00:00.000", Some("0001-01-01T00:00:00"));
+        for other in [
+            "",
+            "2002-08-14",
+            "2001-02-29 00:00:00",
+            "2001-00-01 00:00:00",
+            "0000-01-01 00:00:00",
+            "2002-08-14 24:00:00",
+            "2002-08-14 23:59:60",
+            "2002-08-14 00:00:00.",
+            "2002-08-14 00:00:00Z",
+            "2002-08-14 00:00:00 BC",
+            "+002-08-14 00:00:00",
+            "2002/08/14 00:00:00",
+            "2002-08-14\u{a0}00:00:00",
+            "infinity",
+        ] {
+            check(other, None);
         }
     }
 

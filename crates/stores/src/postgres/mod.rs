@@ -8,6 +8,7 @@ pub(crate) mod connect;
 mod copy;
 mod document;
 mod error;
+mod held;
 mod instant;
 mod keys;
 mod read;
@@ -29,8 +30,8 @@ use table::{Table, quoted};
 use tokio_postgres::Error;
 use whimbrel_model::store::Description;
 use whimbrel_model::{
-    Code, Document, Key, KeyKind, KeyRange, Limits, Page, Store, StoreError, StoreErrorKind, Write,
-    WriteOutcome,
+    Body, Code, Document, Key, KeyKind, KeyRange, Limits, Page, Store, StoreError, StoreErrorKind,
+    Write, WriteOutcome,
 };
 
 /// How many partitions may be worked on at once.
@@ -433,6 +434,11 @@ impl Store for PgStore {
         let table = self.table(collection).await?;
         let client = self.connections.get().await?;
         read::get(self, &client, &table, keys).await
+    }
+
+    async fn held(&self, collection: &str, bodies: Vec<Body>) -> Result<Vec<Body>, StoreError> {
+        let table = self.table(collection).await?;
+        held::held(self, &table, bodies).await
     }
 
     async fn write(&self, writes: &[Write]) -> Result<Vec<WriteOutcome>, StoreError> {

@@ -131,6 +131,13 @@ impl<T: Encode> ToSql for Many<'_, T> {
     to_sql_checked!();
 }
 
+impl Encode for String {
+    fn encode(&self, out: &mut BytesMut) -> bool {
+        out.put_slice(self.as_bytes());
+        true
+    }
+}
+
 impl Encode for i64 {
     fn encode(&self, out: &mut BytesMut) -> bool {
         out.put_i64(*self);

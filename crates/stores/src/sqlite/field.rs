@@ -34,6 +34,17 @@ impl Affinity {
         }
     }
 
+    /// A type that has it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Integer => "INTEGER",
+            Self::Text => "TEXT",
+            Self::Blob => "BLOB",
+            Self::Real => "REAL",
+            Self::Numeric => "NUMERIC",
+        }
+    }
+
     fn turns_text_into_numbers(self) -> bool {
         matches!(self, Self::Integer | Self::Real | Self::Numeric)
     }
@@ -61,7 +72,7 @@ pub(super) struct Field {
     pub(super) nullable: bool,
     /// Which part of the key the column is.
     pub(super) key_part: Option<usize>,
-    affinity: Affinity,
+    pub(super) affinity: Affinity,
     meaning: Meaning,
 }
 
@@ -251,6 +262,15 @@ mod tests {
             assert_eq!(Affinity::of(declared, false), expect, "{declared}");
         }
         assert_eq!(Affinity::of("ANY", true), Affinity::Blob);
+        for affinity in [
+            Affinity::Integer,
+            Affinity::Text,
+            Affinity::Blob,
+            Affinity::Real,
+            Affinity::Numeric,
+        ] {
+            assert_eq!(Affinity::of(affinity.name(), false), affinity);
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod error;
 mod field;
+mod held;
 mod key;
 mod partitions;
 mod pool;
@@ -28,7 +29,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use table::Table;
 use whimbrel_model::store::Description;
 use whimbrel_model::{
-    Code, Document, Key, KeyKind, KeyRange, Limits, Page, Store, StoreError, Write, WriteOutcome,
+    Body, Code, Document, Key, KeyKind, KeyRange, Limits, Page, Store, StoreError, Write,
+    WriteOutcome,
 };
 
 /// Opens the file, or a database in memory (`None`). A file that does not exist is made by the first
@@ -407,6 +409,15 @@ impl Store for SqliteStore {
         .await
     }
 
+    async fn held(&self, collection: &str, bodies: Vec<Body>) -> Result<Vec<Body>, StoreError> {
+        let collection = collection.to_owned();
+        self.read(move |shared, connection| {
+            let table = shared.table(connection, &collection)?;
+            held::held(&shared.name, &table, bodies)
+        })
+        .await
+    }
+
     async fn write(&self, writes: &[Write]) -> Result<Vec<WriteOutcome>, StoreError> {
         self.writable()?;
         if writes.is_empty() {
@@ -439,13 +450,16 @@ impl Store for SqliteStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use whimbrel_model::{Body, Guard, StoreErrorKind};
+    use whimbrel_model::{Guard, StoreErrorKind};
 
     fn put(key: i64, bytes: usize) -> Write {
         Write {
             collection: "c".to_owned(),
             key: Key::Int(key),
-            to: Some(Body::from_json(format!("{{\"n\":\"{}\"}}", "x".repeat(bytes)))),
+            to: Some(Body::from_json(format!(
+                "{{\"n\":\"{}\"}}",
+                "x".repeat(bytes)
+            ))),
             guard: Guard::Absent,
         }
     }
@@ -462,7 +476,10 @@ mod tests {
         };
         let store = open_place(place, &OpenOptions::default()).await.unwrap();
         store.ensure("c", &KeyKind::Int).await.unwrap();
-        assert_eq!(store.write(&[put(1, 10)]).await.unwrap(), [WriteOutcome::Applied]);
+        assert_eq!(
+            store.write(&[put(1, 10)]).await.unwrap(),
+            [WriteOutcome::Applied]
+        );
         let limit = |pages: i64| {
             store.pool.write(false, move |connection| {
                 let set = format!("PRAGMA max_page_count = {pages}");
@@ -471,10 +488,20 @@ mod tests {
             })
         };
         limit(50).await.unwrap();
-        let error = store.write(&[put(2, 10), put(3, 1_000_000), put(4, 10)]).await.unwrap_err();
-        assert_eq!((error.kind, error.code), (StoreErrorKind::Terminal, Code::StoreFull));
+        let error = store
+            .write(&[put(2, 10), put(3, 1_000_000), put(4, 10)])
+            .await
+            .unwrap_err();
+        assert_eq!(
+            (error.kind, error.code),
+            (StoreErrorKind::Terminal, Code::StoreFull)
+        );
         let all = KeyRange::all();
-        assert_eq!(store.count("c", &all).await.unwrap(), 1, "nothing of the batch is there");
+        assert_eq!(
+            store.count("c", &all).await.unwrap(),
+            1,
+            "nothing of the batch is there"
+        );
         limit(1_000_000).await.unwrap();
         let outcomes = store.write(&[put(2, 10), put(3, 1_000_000)]).await.unwrap();
         assert_eq!(outcomes, [WriteOutcome::Applied, WriteOutcome::Applied]);

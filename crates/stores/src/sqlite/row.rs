@@ -1,7 +1,8 @@
 //! Rows as documents.
 
+use super::field::Field;
 use super::key;
-use super::table::{Payload, Table};
+use super::table::{Payload, Rest, Table};
 use bytes::Bytes;
 use rusqlite::Row;
 use rusqlite::types::ValueRef;
@@ -94,7 +95,16 @@ pub(super) fn fields(table: &Table, row: &Row<'_>) -> rusqlite::Result<Result<Ma
     let Payload::Columns { fields, rest } = &table.payload else {
         return Ok(Err("the layout has no columns".to_owned()));
     };
-    let at = table.payload_at();
+    fields_at(fields, rest.as_ref(), row, table.payload_at())
+}
+
+/// The same of a row whose payload begins at column `at`.
+pub(super) fn fields_at(
+    fields: &[Field],
+    rest: Option<&Rest>,
+    row: &Row<'_>,
+    at: usize,
+) -> rusqlite::Result<Result<Map, String>> {
     let mut map = Map::with_capacity(fields.len());
     for (i, field) in fields.iter().enumerate() {
         match field.decode(row.get_ref(at + i)?) {

@@ -38,6 +38,7 @@ pub(super) enum Payload {
 #[derive(Debug)]
 pub(super) struct Rest {
     pub(super) name: String,
+    pub(super) affinity: Affinity,
     pub(super) nullable: bool,
 }
 
@@ -435,6 +436,7 @@ impl Found<'_> {
             fields,
             rest: rest.map(|r| Rest {
                 name: r.name.clone(),
+                affinity: Affinity::of(&r.declared, self.strict),
                 nullable: !r.not_null,
             }),
         })

@@ -2,6 +2,7 @@
 //! held for as short as can be. The app may be waiting for it.
 
 use super::error::{commit_error, refusal, store_error, terminal};
+use super::field::Field;
 use super::key::{self, Part};
 use super::row;
 use super::table::{Payload, Rest, Table};
@@ -80,10 +81,27 @@ fn columns<'w>(table: &Table, key: &Key, body: &'w Body) -> Result<Columns<'w>, 
             }
         }
     }
+    let encoded = encode(fields, rest.as_ref(), &map, table.plain)?;
+    Ok(Columns {
+        fields: map,
+        encoded,
+    })
+}
+
+/// The fields as columns, in the order of the payload. A field that is missing is NULL.
+///
+/// # Errors
+/// Why the table cannot hold them; names fields, never values.
+pub(super) fn encode(
+    fields: &[Field],
+    rest: Option<&Rest>,
+    map: &Map,
+    plain: bool,
+) -> Result<Vec<Sql>, String> {
     let mut encoded = Vec::with_capacity(fields.len() + 1);
     for field in fields {
         let value = map.get(&field.name).unwrap_or(&Value::Null);
-        encoded.push(field.encode(value, table.plain)?);
+        encoded.push(field.encode(value, plain)?);
     }
     let is_column = |name: &str| fields.iter().any(|f| f.name == name);
     let mut others = map.keys().filter(|name| !is_column(name)).peekable();
@@ -94,12 +112,9 @@ fn columns<'w>(table: &Table, key: &Key, body: &'w Body) -> Result<Columns<'w>, 
                 "field {name:?} has no column, and the collection no `rest` column"
             ));
         }
-        (Some(rest), _) => encoded.push(encode_rest(rest, others, &map, table.plain)?),
+        (Some(rest), _) => encoded.push(encode_rest(rest, others, map, plain)?),
     }
-    Ok(Columns {
-        fields: map,
-        encoded,
-    })
+    Ok(encoded)
 }
 
 fn key_value(key: &Key, part: usize) -> Value {

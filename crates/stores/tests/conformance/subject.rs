@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use whimbrel_model::{
-    Body, Document, Guard, Key, KeyKind, KeyRange, Map, Revision, Store, Value, Write, WriteOutcome,
+    Body, Document, Guard, Key, KeyKind, KeyRange, Map, Revision, Store, Timestamp, Value, Write,
+    WriteOutcome,
 };
 use whimbrel_stores::{CollectionConfig, LayoutChoice, OpenOptions};
 
@@ -20,6 +21,8 @@ pub struct Subject {
     unsupported: fn(&KeyKind) -> bool,
     /// Can be open only once.
     exclusive: bool,
+    /// Columns of the table `typed`, where there is one: their type, and values that they take.
+    pub typed: Vec<(&'static str, Vec<Value>)>,
     /// Reads a UUID key back as a text.
     pub uuid_as_text: bool,
     /// What is removed once the test is over: a directory, a schema.
@@ -29,6 +32,9 @@ pub struct Subject {
 pub type Kept = Box<dyn std::any::Any + Send + Sync>;
 
 pub const COLLECTIONS: [&str; 5] = ["by_int", "by_text", "by_uuid", "by_pair", "others"];
+
+/// A table with a column for each type, keyed by a text `id`.
+pub const TYPED: &str = "typed";
 
 pub fn kind_of(collection: &str) -> KeyKind {
     match collection {
@@ -90,7 +96,94 @@ pub async fn sqlite_columns() -> Option<Subject> {
         };
         options.collections.insert(collection.to_owned(), config);
     }
-    Some(open(url, options, id_fields, Some(Box::new(kept))).await)
+    let typed = sqlite_types();
+    let columns = type_columns(&typed);
+    let sql = format!("CREATE TABLE {TYPED} (id TEXT PRIMARY KEY, {columns})");
+    app.execute_batch(&sql).unwrap();
+    let config = CollectionConfig {
+        layout: LayoutChoice::Columns,
+        ..CollectionConfig::default()
+    };
+    options.collections.insert(TYPED.to_owned(), config);
+    let mut subject = open(url, options, id_fields, Some(Box::new(kept))).await;
+    subject.typed = typed;
+    Some(subject)
+}
+
+/// `"c 0" INTEGER, "c 1" TEXT, …`
+pub fn type_columns(typed: &[(&'static str, Vec<Value>)]) -> String {
+    let columns: Vec<String> = typed
+        .iter()
+        .enumerate()
+        .map(|(i, (kind, _))| format!("\"c {i}\" {kind}"))
+        .collect();
+    columns.join(", ")
+}
+
+#[cfg(feature = "sqlite")]
+fn sqlite_types() -> Vec<(&'static str, Vec<Value>)> {
+    let text = |s: &str| Value::String(s.into());
+    let at = |s: &str| Value::Timestamp(Timestamp::parse(s).unwrap());
+    vec![
+        (
+            "INTEGER",
+            vec![
+                Value::Int(i64::MIN),
+                Value::Double(3.0),
+                Value::Double(0.5),
+                Value::Double(9.2e18),
+                Value::Double(1e300),
+                text("twelve"),
+            ],
+        ),
+        (
+            "REAL",
+            vec![
+                Value::Int(3),
+                Value::Int(i64::MIN),
+                Value::Double(3.0),
+                Value::Double(f64::INFINITY),
+                text("0x10"),
+            ],
+        ),
+        (
+            "NUMERIC(10,2)",
+            vec![
+                Value::Int((1 << 53) + 1),
+                Value::Double(-3.0),
+                Value::Double(0.9),
+                Value::Bytes(vec![0, 255]),
+            ],
+        ),
+        ("TEXT", vec![text(" 12 "), text("")]),
+        ("BLOB", vec![Value::Double(-0.0), Value::Int(1), text("1")]),
+        ("", vec![Value::Double(3.0), text("1e5")]),
+        (
+            "BOOLEAN",
+            vec![Value::Bool(true), Value::Int(2), Value::Double(2.0)],
+        ),
+        (
+            "JSON",
+            vec![
+                Value::Int(7),
+                Value::Double(3.0),
+                Value::Double(0.25),
+                Value::Double(1e300),
+                Value::Bool(false),
+                text("12"),
+                text(" plain"),
+                Value::Array(vec![Value::Double(3.0), at("2026-01-31T08:00:00Z")]),
+            ],
+        ),
+        (
+            "DATETIME",
+            vec![
+                at("2026-01-31T08:00:00.5Z"),
+                text("2026-01-31T08:00:00Z"),
+                text("2026-01-31 08:00:00"),
+            ],
+        ),
+    ]
 }
 
 #[cfg(feature = "sqlite")]
@@ -138,6 +231,7 @@ pub async fn open(
         options,
         key_fields,
         unsupported: |_| false,
+        typed: Vec::new(),
         uuid_as_text: false,
         exclusive: false,
         _kept: kept,
@@ -166,12 +260,26 @@ impl Subject {
         self.collection(&KeyKind::Int).await.unwrap()
     }
 
-    /// The same database, opened for reading only; a copy where it can be open only once.
     pub async fn read_only(&self) -> (Arc<dyn Store>, Option<tempfile::TempDir>) {
         let options = OpenOptions {
             read_only: true,
             ..self.options.clone()
         };
+        self.again(options).await
+    }
+
+    /// Writes plain JSON.
+    pub async fn plain(&self) -> (Arc<dyn Store>, Option<tempfile::TempDir>) {
+        let mut options = self.options.clone();
+        for collection in COLLECTIONS.into_iter().chain([TYPED]) {
+            let config = options.collections.entry(collection.to_owned());
+            config.or_default().plain = true;
+        }
+        self.again(options).await
+    }
+
+    /// The same database, opened again; a copy where it can be open only once.
+    async fn again(&self, options: OpenOptions) -> (Arc<dyn Store>, Option<tempfile::TempDir>) {
         let Some(directory) = self.url.strip_prefix("jsonl:").filter(|_| self.exclusive) else {
             return (
                 whimbrel_stores::open(&self.url, &options).await.unwrap(),

@@ -4,7 +4,7 @@ use whimbrel_model::{
     Body, Decimal, GeoPoint, Guard, Key, KeyRange, Map, Timestamp, Value, Write, WriteOutcome,
 };
 
-fn kinds() -> Vec<(&'static str, Value)> {
+pub fn kinds() -> Vec<(&'static str, Value)> {
     let map = |fields: &[(&str, Value)]| -> Value {
         Value::Map(
             fields

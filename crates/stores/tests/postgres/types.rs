@@ -39,6 +39,7 @@ fn cells() -> Vec<(&'static str, &'static str, Value)> {
         ("text", "''", text("")),
         ("varchar(5)", "'abcde'", text("abcde")),
         ("char(5)", "'ab'", text("ab")),
+        ("char(5)[]", "'{ab}'", array(&[text("ab")])),
         ("name", "'n'", text("n")),
         ("bytea", "'\\x00ff5c'", Value::Bytes(vec![0, 255, 92])),
         ("bytea", "''", Value::Bytes(vec![])),
@@ -291,6 +292,10 @@ async fn what_a_column_would_change_is_refused() {
         ),
         ("int4[]", text("4711")),
         ("bool", Value::Int(1)),
+        ("varchar(3)", text("ab  ")),
+        ("numeric(4,-2)", Value::Int(4711)),
+        ("int4[]", Value::Array(vec![Value::Array(vec![])])),
+        ("tsvector", text("a:4711-")),
     ];
     for (i, (kind, value)) in cases.into_iter().enumerate() {
         let table = format!("refusing_{i}");
