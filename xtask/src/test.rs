@@ -98,19 +98,39 @@ fn tests(arguments: &TestArguments, services: &Services, said: &mut Said) -> Out
         .envs(services.environment());
     command.args(&arguments.only);
     if nextest {
+        if arguments.only.is_none() && arguments.rest.is_empty() {
+            // Says at the end which tests are `#[ignore]`d, besides those that failed or were slow.
+            command.args(["--final-status-level", "skip"]);
+        }
         command.args(&arguments.rest);
     } else {
         // Without this a passing test's `SKIPPED` would be swallowed.
         command.args(["--", "--show-output"]).args(&arguments.rest);
     }
-    let junit = process::target_dir().join("nextest/default/junit.xml");
+    // Beside the workspace, wherever the target directory is.
+    let junit = crate::root().join("target/nextest/default/junit.xml");
     if nextest {
         // A report that is left over from another run would speak of that run.
         let _ = fs::remove_file(&junit);
     }
-    let outcome = run_and_listen(&mut command, said);
-    if nextest && let Ok(text) = fs::read_to_string(&junit) {
-        said.skipped.extend(skipped_in(&unescape_xml(&text)));
+    let summary = if nextest {
+        NEXTEST_SUMMARY
+    } else {
+        CARGO_SUMMARY
+    };
+    let outcome = run_and_listen(&mut command, summary, said);
+    if nextest {
+        match fs::read_to_string(&junit) {
+            Ok(text) => said.skipped.extend(skipped_in(&unescape_xml(&text))),
+            Err(error) if outcome.is_ok() => {
+                let junit = junit.display();
+                return Err(format!(
+                    "which tests lacked their data is unknown: {junit}: {error}"
+                ));
+            }
+            // Without a build there is no report.
+            Err(_) => {}
+        }
     }
     outcome.map(|()| Checked::Done)
 }
@@ -126,7 +146,7 @@ fn doc_tests(arguments: &TestArguments, services: &Services, said: &mut Said) ->
     select(command.args(["test", "--doc", "--quiet"]), arguments)
         .args(&arguments.only)
         .envs(services.environment());
-    run_and_listen(&mut command, said).map(|()| Checked::Done)
+    run_and_listen(&mut command, CARGO_SUMMARY, said).map(|()| Checked::Done)
 }
 
 fn has_library(package: &str) -> bool {
@@ -149,7 +169,7 @@ fn select<'a>(command: &'a mut Command, arguments: &TestArguments) -> &'a mut Co
 }
 
 /// Shows what the command writes while it writes it, and keeps the lines that count.
-fn run_and_listen(command: &mut Command, said: &mut Said) -> Outcome<()> {
+fn run_and_listen(command: &mut Command, summary: &str, said: &mut Said) -> Outcome<()> {
     if std::io::stderr().is_terminal() {
         command.env("CARGO_TERM_COLOR", "always");
     }
@@ -161,10 +181,10 @@ fn run_and_listen(command: &mut Command, said: &mut Said) -> Outcome<()> {
     let heard = Mutex::new(said);
     std::thread::scope(|scope| {
         if let Some(pipe) = child.stdout.take() {
-            scope.spawn(|| listen(pipe, &mut std::io::stdout(), &heard));
+            scope.spawn(|| listen(pipe, &mut std::io::stdout(), summary, &heard));
         }
         if let Some(pipe) = child.stderr.take() {
-            scope.spawn(|| listen(pipe, &mut std::io::stderr(), &heard));
+            scope.spawn(|| listen(pipe, &mut std::io::stderr(), summary, &heard));
         }
     });
     let status = child.wait().map_err(|error| error.to_string())?;
@@ -174,7 +194,7 @@ fn run_and_listen(command: &mut Command, said: &mut Said) -> Outcome<()> {
     Err(format!("{} failed ({status})", process::line(command)))
 }
 
-fn listen(pipe: impl Read, out: &mut impl Write, heard: &Mutex<&mut Said>) {
+fn listen(pipe: impl Read, out: &mut impl Write, summary: &str, heard: &Mutex<&mut Said>) {
     let mut reader = BufReader::new(pipe);
     let mut line = Vec::new();
     while reader
@@ -186,7 +206,7 @@ fn listen(pipe: impl Read, out: &mut impl Write, heard: &Mutex<&mut Said>) {
         let text = without_colours(&String::from_utf8_lossy(&line));
         let text = text.trim();
         if let Ok(mut said) = heard.lock() {
-            if is_summary(text) {
+            if is_summary(text, summary) {
                 said.summaries.push(text.to_owned());
             }
             said.skipped.extend(skipped_in(text));
@@ -195,10 +215,14 @@ fn listen(pipe: impl Read, out: &mut impl Write, heard: &Mutex<&mut Said>) {
     }
 }
 
-/// nextest's one line, or one of cargo test's many.
-fn is_summary(line: &str) -> bool {
-    line.starts_with("Summary [")
-        || (line.starts_with("test result:") && !line.contains(" 0 passed; 0 failed; 0 ignored"))
+/// nextest's one line. A failing test's own output holds lines like cargo test's.
+const NEXTEST_SUMMARY: &str = "Summary [";
+/// One a test binary.
+const CARGO_SUMMARY: &str = "test result:";
+
+fn is_summary(line: &str, summary: &str) -> bool {
+    // A binary without tests has nothing to sum up.
+    line.starts_with(summary) && !line.contains(" 0 passed; 0 failed; 0 ignored")
 }
 
 fn skipped_in(text: &str) -> impl Iterator<Item = String> {
@@ -309,20 +333,35 @@ mod tests {
 
     #[test]
     fn summaries_are_recognised() {
-        for (line, expect) in [
-            ("Summary [   0.011s] 5 tests run: 5 passed, 0 skipped", true),
+        for (line, summary, expect) in [
             (
-                "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured",
+                "Summary [   0.011s] 5 tests run: 5 passed, 0 skipped",
+                NEXTEST_SUMMARY,
                 true,
             ),
-            ("test result: FAILED. 0 passed; 3 failed; 0 ignored", true),
             (
-                "test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured",
+                "test result: FAILED. 0 passed; 1 failed; 0 ignored",
+                NEXTEST_SUMMARY,
                 false,
             ),
-            ("PASS [   0.003s] xtask", false),
+            ("PASS [   0.003s] xtask", NEXTEST_SUMMARY, false),
+            (
+                "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured",
+                CARGO_SUMMARY,
+                true,
+            ),
+            (
+                "test result: FAILED. 0 passed; 3 failed; 0 ignored",
+                CARGO_SUMMARY,
+                true,
+            ),
+            (
+                "test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured",
+                CARGO_SUMMARY,
+                false,
+            ),
         ] {
-            assert_eq!(is_summary(line), expect, "{line}");
+            assert_eq!(is_summary(line, summary), expect, "{line}");
         }
     }
 
@@ -339,7 +378,7 @@ mod tests {
         let mut said = Said::default();
         let mut shown = Vec::new();
         let lines: &[u8] = b"one\n\x1b[32mSKIPPED\x1b[0m tau\nSummary [ 1s] 1 test run";
-        listen(lines, &mut shown, &Mutex::new(&mut said));
+        listen(lines, &mut shown, NEXTEST_SUMMARY, &Mutex::new(&mut said));
         assert_eq!(shown, lines);
         assert_eq!(
             said.skipped.into_iter().collect::<Vec<_>>(),
