@@ -338,7 +338,7 @@ fn say_change(app: &App, before: &Document, after: &Document) {
         show_values: true,
         ..app.global.clone()
     });
-    let lines = diff_lines(&open.screen, &before.body, &after.body);
+    let lines = diff_lines(&open.screen, &before.body, &after.body, 11);
     for line in lines.iter().take(LINES) {
         app.screen.line(format!("           {line}"));
     }

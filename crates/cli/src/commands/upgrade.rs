@@ -167,7 +167,7 @@ fn say_preview(
     for sample in samples {
         let key = harmless(&sample.key.to_string());
         screen.line(format!("{} (v{})", screen.out.bold(&key), sample.from));
-        for line in diff_lines(screen, &sample.before, &sample.after) {
+        for line in diff_lines(screen, &sample.before, &sample.after, 2) {
             screen.line(format!("  {line}"));
         }
     }
@@ -197,13 +197,14 @@ fn deed(to: Option<u32>, newest: u32) -> Deed {
     }
 }
 
-/// The lines of one document's diff.
+/// The lines of one document's diff, to be printed behind `indent` blanks.
 pub fn diff_lines(
     screen: &Screen,
     before: &whimbrel_model::Body,
     after: &whimbrel_model::Body,
+    indent: usize,
 ) -> Vec<String> {
-    let width = screen.width.saturating_sub(4);
+    let width = screen.width.saturating_sub(indent);
     match diff::changes(before, after) {
         Some(changes) if changes.is_empty() => vec![screen.out.dim("nothing changes")],
         Some(changes) => changes
