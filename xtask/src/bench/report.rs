@@ -97,7 +97,7 @@ fn judge(group: &Group, lane: &Results, bar: &Bar) -> Verdict {
         Some((median, holds)) => {
             let word = if holds { "met" } else { "MISSED" };
             Verdict {
-                text: format!("{limit} × {}: {median:.2} {word}", bar.against),
+                text: format!("{limit} × {}: {median:.3} {word}", bar.against),
                 holds,
             }
         }
