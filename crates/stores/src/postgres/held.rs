@@ -198,10 +198,9 @@ async fn ask(
         return Ok(answers);
     }
     let client = store.connections.get().await?;
-    let mut waiting = vec![0..questions.len()];
-    while let Some(some) = waiting.pop() {
-        let begin = some.start;
-        match print(&client, casts, &questions[some.clone()]).await {
+    let mut waiting = vec![(0, questions.len())];
+    while let Some((begin, end)) = waiting.pop() {
+        match print(&client, casts, &questions[begin..end]).await {
             Ok(texts) => {
                 for (at, text) in texts {
                     if let Some(answer) = answers.get_mut(begin + at) {
@@ -211,9 +210,9 @@ async fn ask(
             }
             // One bad text fails them all: halves find it.
             Err(error) if is_about_data(&error) => {
-                let half = begin + some.len() / 2;
+                let half = begin + (end - begin) / 2;
                 if half > begin {
-                    waiting.extend([begin..half, half..some.end]);
+                    waiting.extend([(begin, half), (half, end)]);
                 }
             }
             Err(error) => {
