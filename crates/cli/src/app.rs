@@ -67,13 +67,22 @@ impl App {
         }
     }
 
+    /// An engine to write with. The lease of a process of this machine that was killed is taken from it:
+    /// nobody would ever give it back.
+    ///
     /// # Errors
     /// The ledger cannot be used.
     pub async fn engine(&self, project: &Project) -> Result<Engine, Failure> {
-        Ok(Engine::new(
-            self.ledger(project).await?,
-            Arc::new(SystemClock),
-        ))
+        let ledger = self.ledger(project).await?;
+        let lease = ledger.journal().lease().await?;
+        if let Some(dead) = lease.filter(|l| !l.expired && is_gone(&l.holder)) {
+            ledger.break_lease(&holder()).await?;
+            self.screen.progress(format!(
+                "the process that held the ledger is gone ({}); its lease was taken over",
+                dead.holder
+            ));
+        }
+        Ok(Engine::new(ledger, Arc::new(SystemClock)))
     }
 
     /// An engine that writes nothing anywhere, not even a lock.
@@ -156,10 +165,10 @@ impl From<EngineError> for Failure {
                 }
                 failure
             }
-            EngineError::Journal(e) => match e {
-                JournalError::Held(_) => return Failure::from(e),
-                e => Failure::from(e),
-            },
+            EngineError::Journal(JournalError::Held(lease)) => {
+                return Failure::from(JournalError::Held(lease));
+            }
+            EngineError::Journal(e) => Failure::from(e),
             EngineError::Interrupted => Failure::new(
                 error.code(),
                 "stopped on request; every finished chunk is recorded",

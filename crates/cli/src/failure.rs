@@ -149,14 +149,8 @@ impl From<StoreError> for Failure {
 impl From<JournalError> for Failure {
     fn from(error: JournalError) -> Self {
         let code = error.code();
-        let gone =
-            matches!(&error, JournalError::Held(lease) if crate::app::is_gone(&lease.holder));
         let failure = Failure::new(code, error.to_string());
         match code {
-            Code::LeaseHeld if gone => failure
-                .not_done("nothing was begun and nothing was written")
-                .next("that process runs no more; its lease ends by itself within half a minute, or now:")
-                .next("whimbrel lock break"),
             Code::LeaseHeld => failure
                 .not_done("nothing was begun and nothing was written")
                 .next("whimbrel lock show    (who holds it, and since when)")

@@ -456,6 +456,18 @@ fn flags_go_before_the_environment_before_the_file() {
 #[cfg(unix)]
 #[test]
 fn a_stopped_run_goes_on() {
+    stop_and_go_on("-INT", Some(3));
+}
+
+/// A killed process holds its lease for ever: the next one sees that it is gone and takes it over.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_killed_run_goes_on_at_once() {
+    stop_and_go_on("-KILL", None);
+}
+
+#[cfg(unix)]
+fn stop_and_go_on(signal: &str, code: Option<i32>) {
     use std::io::{BufRead, BufReader, Read};
     let sandbox = Sandbox::with_demo(3000, &["--only-data"]);
     let arguments = [
@@ -483,14 +495,14 @@ fn a_stopped_run_goes_on() {
     let pid = child.id().to_string();
     assert!(
         std::process::Command::new("kill")
-            .args(["-INT", &pid])
+            .args([signal, &pid])
             .status()
             .unwrap()
             .success()
     );
     let mut rest = String::new();
     output.read_to_string(&mut rest).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(3), "{rest}");
+    assert_eq!(child.wait().unwrap().code(), code, "{rest}");
     assert_eq!(sandbox.demo_run(&["status"]).code, 3);
     let other = sandbox.demo_run(&["upgrade", "conversations", "--to", "2", "--yes"]);
     assert_eq!(
