@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use whimbrel_model::ledger::Counts;
-use whimbrel_model::store::Layout;
 use whimbrel_model::{
     Body, Code, DocError, Document, Draft, Fingerprint, Guard, Key, KeyKind, KeyRange, Map, Value,
     Write, WriteOutcome,
@@ -33,8 +32,6 @@ pub(crate) struct Deliverer {
     /// By target collection: whether it was empty when the run first looked. Only then may writes be tried
     /// without looking first.
     fresh: Mutex<HashMap<String, bool>>,
-    /// Target collections whose columns have types: a document may come back in another form.
-    typed: Mutex<HashSet<String>>,
 }
 
 /// What became of one unit.
@@ -56,7 +53,6 @@ impl Deliverer {
             skip_existing,
             ignored,
             fresh: Mutex::new(HashMap::new()),
-            typed: Mutex::new(HashSet::new()),
         }
     }
 
@@ -130,12 +126,6 @@ impl Deliverer {
                 .store
                 .scan(collection, &KeyRange::all(), 1, 1)
                 .await?;
-            let described = self.target.store.describe(collection).await?;
-            if described.is_some_and(|d| matches!(d.layout, Layout::Columns(_)))
-                && let Ok(mut typed) = self.typed.lock()
-            {
-                typed.insert(collection.to_owned());
-            }
             if let Ok(mut fresh) = self.fresh.lock() {
                 fresh
                     .entry(collection.to_owned())
@@ -234,20 +224,25 @@ impl Deliverer {
         Ok(seen)
     }
 
-    /// What typed collections would make of the outputs.
+    /// What the target's collections would make of the outputs: typed columns and plain JSON give a
+    /// document back in another form than it was written in.
     async fn see_as_held(&self, units: &[Unit], seen: &mut Seen) -> Result<(), EngineError> {
-        let typed = self.typed.lock().map(|t| t.clone()).unwrap_or_default();
-        for collection in typed {
-            let outputs: Vec<&Output> = units
-                .iter()
-                .flat_map(|u| &u.outputs)
-                .filter(|o| self.collection_of(o) == collection)
-                .collect();
+        let mut outputs: BTreeMap<&str, Vec<&Output>> = BTreeMap::new();
+        for output in units.iter().flat_map(|u| &u.outputs) {
+            outputs
+                .entry(self.collection_of(output))
+                .or_default()
+                .push(output);
+        }
+        for (collection, outputs) in outputs {
             let bodies = outputs.iter().map(|o| o.body.clone()).collect();
-            let held = self.target.store.held(&collection, bodies).await?;
+            let held = self.target.store.held(collection, bodies).await?;
             for (output, body) in outputs.into_iter().zip(held) {
-                seen.held
-                    .insert((collection.clone(), output.key.clone()), body);
+                let same =
+                    matches!((&output.body, &body), (Body::Json(a), Body::Json(b)) if a == b);
+                if !same {
+                    seen.held.insert(self.spot_of(output), body);
+                }
             }
         }
         Ok(())
@@ -488,7 +483,7 @@ struct Plan {
 #[derive(Default)]
 struct Seen {
     documents: HashMap<Spot, Document>,
-    /// Outputs as a typed collection would give them back.
+    /// Outputs that their collection would give back in another form.
     held: HashMap<Spot, Body>,
     provenance: HashMap<String, Provenance>,
 }
