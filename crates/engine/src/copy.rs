@@ -13,8 +13,9 @@ use crate::derive::{Derived, Deriver, Unit};
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::group::GroupPages;
-use crate::job::{ChunkContext, Failure, Handled, Job, Pages, WholeCollection, Work, width};
+use crate::job::{ChunkContext, Failure, Handled, Job, Work};
 use crate::options::{JobOptions, Place, Report};
+use crate::pages::{Pages, WholeCollection, width};
 use crate::upgrade::reject_failure;
 
 /// Copy the documents of one collection through one rule.

@@ -12,8 +12,9 @@ use whimbrel_model::{
 
 use crate::derive::{Output, Unit};
 use crate::error::EngineError;
-use crate::job::{ChunkContext, Failure, Handled, batches};
+use crate::job::{ChunkContext, Failure, Handled};
 use crate::options::Place;
+use crate::pages::batches;
 
 /// The target collection that remembers which target documents came from which source document.
 pub const PROVENANCE: &str = "_whimbrel_provenance";

@@ -8,8 +8,9 @@ use whimbrel_model::{Event, Page};
 
 use crate::engine::Engine;
 use crate::error::EngineError;
-use crate::job::{ChunkContext, Handled, Pages};
+use crate::job::{ChunkContext, Handled};
 use crate::options::Report;
+use crate::pages::Pages;
 
 /// Documents a page: enough to be quick, few enough to be stopped soon.
 const PAGE: u32 = 2000;

@@ -13,8 +13,9 @@ use whimbrel_model::{
 use crate::chunk::CHUNK_BYTES;
 use crate::derive::{Derived, Deriver};
 use crate::error::EngineError;
-use crate::job::{ChunkContext, Failure, Handled, Pages};
+use crate::job::{ChunkContext, Failure, Handled};
 use crate::options::Place;
+use crate::pages::Pages;
 use crate::upgrade::reject_failure;
 
 /// The scratch store's only collection: one row a source document, its key laid out so that rows of a

@@ -13,14 +13,15 @@ use whimbrel_model::ledger::{
     Counts, Entry, JobSpec, PartitionState, QuarantineItem, RunId, RunState,
 };
 use whimbrel_model::{
-    Code, DocError, Event, Key, KeyRange, Page, Store, StoreError, StoreErrorKind, Timestamp,
+    Code, DocError, Event, Key, KeyRange, Page, StoreError, StoreErrorKind, Timestamp,
 };
 
-use crate::chunk::{CHUNK_BYTES, ChunkSize};
+use crate::chunk::ChunkSize;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::ledger::{LeaseGuard, Ledger};
 use crate::options::{JobOptions, Place, Report};
+use crate::pages::Pages;
 use crate::throttle::Throttle;
 
 /// What a job does with the documents of one page. It must be idempotent: after a crash, a lost
@@ -28,70 +29,6 @@ use crate::throttle::Throttle;
 #[async_trait]
 pub(crate) trait Work: Send + Sync + 'static {
     async fn handle(&self, page: Page, cx: &ChunkContext) -> Result<Handled, EngineError>;
-}
-
-/// Where a job's documents come from.
-#[async_trait]
-pub(crate) trait Pages: Send + Sync + 'static {
-    /// The ranges that a new run is cut into; they stay the run's ranges in every attempt.
-    async fn partitions(&self, parts: u32) -> Result<Vec<KeyRange>, StoreError>;
-    /// The next documents of a range. An empty page ends it.
-    async fn next(&self, range: &KeyRange, limit: u32) -> Result<Page, StoreError>;
-}
-
-/// All documents of a collection that are there at the start.
-pub(crate) struct WholeCollection(pub Place);
-
-#[async_trait]
-impl Pages for WholeCollection {
-    async fn partitions(&self, parts: u32) -> Result<Vec<KeyRange>, StoreError> {
-        self.0
-            .store
-            .partitions(&self.0.collection, &KeyRange::all(), parts)
-            .await
-    }
-
-    async fn next(&self, range: &KeyRange, limit: u32) -> Result<Page, StoreError> {
-        self.0
-            .store
-            .scan(&self.0.collection, range, limit, CHUNK_BYTES)
-            .await
-    }
-}
-
-/// Chosen documents. One that does not exist is passed over.
-pub(crate) struct ChosenKeys {
-    pub place: Place,
-    pub keys: Vec<Key>,
-}
-
-#[async_trait]
-impl Pages for ChosenKeys {
-    async fn partitions(&self, _parts: u32) -> Result<Vec<KeyRange>, StoreError> {
-        Ok(vec![KeyRange::all()])
-    }
-
-    async fn next(&self, range: &KeyRange, limit: u32) -> Result<Page, StoreError> {
-        let begin = match &range.after {
-            Some(after) => self
-                .keys
-                .iter()
-                .position(|k| k == after)
-                .map_or(self.keys.len(), |i| i + 1),
-            None => 0,
-        };
-        let end = self.keys.len().min(begin.saturating_add(limit as usize));
-        let keys = &self.keys[begin..end];
-        if keys.is_empty() {
-            return Ok(Page::default());
-        }
-        let documents = self.place.store.get(&self.place.collection, keys).await?;
-        Ok(Page {
-            documents: documents.into_iter().flatten().collect(),
-            rejects: Vec::new(),
-            last: keys.last().cloned(),
-        })
-    }
 }
 
 /// What is fixed for a run, and what is special about one chunk.
@@ -154,7 +91,7 @@ pub(crate) struct Job {
 
 struct Shared {
     ledger: Arc<Ledger>,
-    lease: LeaseGuard,
+    lease: Arc<LeaseGuard>,
     job: Job,
     run: RunId,
     now: Timestamp,
@@ -177,49 +114,76 @@ impl Engine {
             message: "no ledger is open, so nothing can be written".to_owned(),
         })?;
         let holder = format!("{}: {}", job.options.holder, job.spec.title);
-        let lease = ledger.lock(&holder).await?;
-        let result = self.drive_locked(&ledger, lease, job).await;
-        // The original error is what counts; a ledger that cannot be written said so already.
-        match result {
-            Ok((report, shared)) => {
-                shared.lease.release().await?;
-                Ok(report)
-            }
-            Err((error, shared)) => {
-                if let Some(shared) = shared {
-                    let _ = shared.lease.release().await;
-                }
-                Err(error)
+        let lease = Arc::new(ledger.lock(&holder).await?);
+        let result = self.drive_locked(ledger, Arc::clone(&lease), job).await;
+        // All workers have ended, so this is the last handle.
+        if let Some(lease) = Arc::into_inner(lease) {
+            let released = lease.release().await;
+            // The original error is what counts; a ledger that cannot be written said so already.
+            if result.is_ok() {
+                released?;
             }
         }
+        result
     }
 
     async fn drive_locked(
         &self,
-        ledger: &Arc<Ledger>,
-        lease: LeaseGuard,
+        ledger: Arc<Ledger>,
+        lease: Arc<LeaseGuard>,
         job: Job,
-    ) -> Result<(Report, Shared), (EngineError, Option<Shared>)> {
+    ) -> Result<Report, EngineError> {
         let begun = Instant::now();
-        let (state, resumed) = match self.begin(ledger, &lease, &job).await {
-            Ok(begun) => begun,
-            Err(error) => {
-                let _ = lease.release().await;
-                return Err((error, None));
-            }
+        let (state, resumed) = self.begin(&ledger, &lease, &job).await?;
+        let shared = Arc::new(self.share(ledger, lease, job, &state, resumed).await);
+        self.send(&Event::Start {
+            run: shared.run.clone(),
+            title: shared.job.spec.title.clone(),
+            resumed,
+            done: state.counts,
+            expected: shared.job.expected,
+            partitions: u32::try_from(state.partitions.len()).unwrap_or(u32::MAX),
+            dry_run: false,
+        });
+        let finished = match work_partitions(&shared, &state.partitions).await {
+            Ok(()) => shared.complete().await,
+            Err(error) => Err(error),
         };
+        if let Err(error) = finished {
+            shared.record_failure(&error).await;
+            return Err(error);
+        }
+        Ok(Report {
+            run: Some(shared.run.clone()),
+            title: shared.job.spec.title.clone(),
+            resumed,
+            counts: shared.totals(),
+            elapsed: begun.elapsed(),
+        })
+    }
+
+    /// What the workers of a run share.
+    async fn share(
+        &self,
+        ledger: Arc<Ledger>,
+        lease: Arc<LeaseGuard>,
+        job: Job,
+        state: &RunState,
+        resumed: bool,
+    ) -> Shared {
         let waiting = ledger
             .journal()
             .quarantined(Some(&job.spec.subject), None, 1)
             .await
-            .is_ok_and(|items| !items.is_empty());
+            // Not knowing only means looking more often.
+            .map_or(true, |items| !items.is_empty());
         let throttle = state
             .partitions
             .iter()
             .find_map(|p| p.range.through.clone())
             .map(|key| Throttle::watch(job.watched.clone(), key, job.options.max_latency));
-        let shared = Arc::new(Shared {
-            ledger: Arc::clone(ledger),
+        Shared {
+            ledger,
             lease,
             now: Timestamp::parse(&state.now).unwrap_or_else(|| self.clock.now()),
             run: state.run.clone(),
@@ -230,43 +194,8 @@ impl Engine {
             cancelled: AtomicBool::new(false),
             stop: Arc::clone(&self.stop),
             events: Arc::clone(&self.events),
-            begun,
+            begun: Instant::now(),
             job,
-        });
-        self.send(&Event::Start {
-            run: shared.run.clone(),
-            title: shared.job.spec.title.clone(),
-            resumed,
-            done: state.counts,
-            expected: shared.job.expected,
-            partitions: u32::try_from(state.partitions.len()).unwrap_or(u32::MAX),
-            dry_run: false,
-        });
-        let worked = work_partitions(&shared, &state.partitions).await;
-        let finished = match worked {
-            Ok(()) => shared.complete().await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = &finished {
-            shared.record_failure(error).await;
-        }
-        let totals = shared.totals();
-        let report = Report {
-            run: Some(shared.run.clone()),
-            title: shared.job.spec.title.clone(),
-            resumed,
-            counts: totals,
-            elapsed: begun.elapsed(),
-        };
-        // All workers have ended, so this is the last handle.
-        let shared = Arc::try_unwrap(shared).ok();
-        match (finished, shared) {
-            (Ok(()), Some(shared)) => Ok((report, shared)),
-            (Err(error), shared) => Err((error, shared)),
-            (Ok(()), None) => Err((
-                EngineError::Counts("a worker outlived its run".to_owned()),
-                None,
-            )),
         }
     }
 
@@ -630,46 +559,4 @@ impl Failure {
             stage: self.error.stage.clone(),
         }
     }
-}
-
-/// How many partitions to work on at once, and how large a chunk may be.
-pub(crate) fn width(options: &JobOptions, stores: &[&dyn Store]) -> (u32, u32) {
-    let parallel = stores
-        .iter()
-        .map(|s| s.limits().parallel)
-        .min()
-        .unwrap_or(1);
-    let most = stores
-        .iter()
-        .map(|s| s.limits().batch_writes)
-        .min()
-        .unwrap_or(1);
-    (options.parallel.unwrap_or(parallel).max(1), most.max(1))
-}
-
-/// Cuts what is to be written into batches that the store takes.
-pub(crate) fn batches<T>(
-    items: Vec<T>,
-    store: &dyn Store,
-    size: impl Fn(&T) -> (u32, usize),
-) -> Vec<Vec<T>> {
-    let limits = store.limits();
-    let mut batches: Vec<Vec<T>> = Vec::new();
-    let (mut writes, mut bytes) = (0, 0);
-    for item in items {
-        let (w, b) = size(&item);
-        let full = writes + w > limits.batch_writes || bytes + b > limits.batch_bytes;
-        match batches.last_mut() {
-            Some(batch) if !full => {
-                batch.push(item);
-                writes += w;
-                bytes += b;
-            }
-            _ => {
-                batches.push(vec![item]);
-                (writes, bytes) = (w, b);
-            }
-        }
-    }
-    batches
 }

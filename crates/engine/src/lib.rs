@@ -19,6 +19,7 @@ mod job;
 pub mod ledger;
 mod native;
 mod options;
+mod pages;
 mod preimage;
 mod retry;
 mod show;

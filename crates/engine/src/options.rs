@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 use whimbrel_model::ledger::{Counts, RunId};
-use whimbrel_model::{Code, KeyKind, Store};
+use whimbrel_model::{Code, Document, Key, KeyKind, Store};
 
 use crate::EngineError;
 use crate::job::retry_store;
@@ -25,6 +25,22 @@ impl fmt::Display for Place {
 }
 
 impl Place {
+    /// One document, which must exist.
+    pub(crate) async fn fetch(&self, key: &Key) -> Result<Document, EngineError> {
+        let found = self
+            .store
+            .get(&self.collection, std::slice::from_ref(key))
+            .await?;
+        found
+            .into_iter()
+            .flatten()
+            .next()
+            .ok_or_else(|| EngineError::NoDocument {
+                key: key.to_string(),
+                place: self.to_string(),
+            })
+    }
+
     /// The kind of the collection's keys, and how many documents there are where the store knows.
     /// Waits as long as `patience` says for a store that is away.
     pub(crate) async fn must_exist(

@@ -9,8 +9,9 @@ use whimbrel_model::ledger::{JobKind, QuarantineItem};
 use crate::copy::{CopyJob, CopyWork};
 use crate::engine::Engine;
 use crate::error::EngineError;
-use crate::job::{ChosenKeys, Job, Work, width};
+use crate::job::{Job, Work};
 use crate::options::{JobOptions, Place, Report};
+use crate::pages::{ChosenKeys, width};
 use crate::upgrade::{UpgradeJob, UpgradeWork};
 
 /// What became of the documents that were tried again.

@@ -1,6 +1,6 @@
 //! One document, read as any version.
 
-use whimbrel_model::{Body, Code, DocContext, Draft, Key, Schema};
+use whimbrel_model::{Body, Code, DocContext, DocError, Document, Draft, Key, Schema, Timestamp};
 
 use crate::engine::Engine;
 use crate::error::EngineError;
@@ -32,29 +32,21 @@ impl Engine {
         key: &Key,
         version: Option<u32>,
     ) -> Result<Shown, EngineError> {
-        let found = place
-            .store
-            .get(&place.collection, std::slice::from_ref(key))
-            .await?;
-        let Some(doc) = found.into_iter().flatten().next() else {
-            return Err(EngineError::NoDocument {
-                key: key.to_string(),
-                place: place.to_string(),
-            });
-        };
-        let failed = |error| EngineError::Document {
+        let doc = place.fetch(key).await?;
+        let failed = |error: DocError| EngineError::Document {
             key: key.to_string(),
             error: Box::new(error),
         };
+        let as_stored = |stored, body| Shown {
+            key: key.clone(),
+            stored,
+            version: stored,
+            body,
+            exact: true,
+        };
         let Some(schema) = schema else {
             return match version {
-                None => Ok(Shown {
-                    key: doc.key,
-                    stored: 1,
-                    version: 1,
-                    body: doc.body,
-                    exact: true,
-                }),
+                None => Ok(as_stored(1, doc.body)),
                 Some(_) => Err(EngineError::Job {
                     code: Code::SchemaUnknownVersion,
                     message: format!("{place} has no schema, so a document has only one version"),
@@ -63,45 +55,49 @@ impl Engine {
         };
         let mut draft = Draft::from_body(doc.body.clone()).map_err(|e| failed(e.into()))?;
         let stored = schema.version_of(&mut draft).map_err(failed)?;
-        let to = version.unwrap_or(stored);
-        if to == stored {
-            return Ok(Shown {
-                key: doc.key,
-                stored,
-                version: to,
-                body: doc.body,
-                exact: true,
-            });
-        }
-        schema.version(to)?;
-        let images = match &self.ledger {
-            Some(ledger) => Preimages::load(ledger, &place.to_string(), vec![key.clone()]).await?,
-            None => Preimages::default(),
-        };
-        let print = doc.body.fingerprint().map_err(|e| failed(e.into()))?;
-        if let Some((version, body)) = images.nearest(key, print, stored, to) {
-            if version == to {
-                return Ok(Shown {
-                    key: doc.key,
-                    stored,
-                    version: to,
-                    body,
-                    exact: true,
-                });
+        match version {
+            Some(to) if to != stored => {
+                schema.version(to)?;
+                let images = self.images(place, key).await?;
+                let now = self.clock.now();
+                as_version(schema, &doc, draft, (stored, to), &images, now).map_err(failed)
             }
-            draft = Draft::from_body(body).map_err(|e| failed(e.into()))?;
+            _ => Ok(as_stored(stored, doc.body)),
         }
-        let cx = DocContext::new(key, self.clock.now());
-        let complements = images.complements(key, schema, &cx);
-        let moved = schema
-            .migrate(draft, to, &|v| complements.get(&v).cloned(), &cx)
-            .map_err(failed)?;
-        Ok(Shown {
-            key: doc.key,
-            stored,
-            version: to,
-            body: moved.doc.into_body(),
-            exact: false,
-        })
     }
+
+    async fn images(&self, place: &Place, key: &Key) -> Result<Preimages, EngineError> {
+        match &self.ledger {
+            Some(ledger) => Preimages::load(ledger, &place.to_string(), vec![key.clone()]).await,
+            None => Ok(Preimages::default()),
+        }
+    }
+}
+
+fn as_version(
+    schema: &Schema,
+    doc: &Document,
+    mut draft: Draft,
+    (stored, to): (u32, u32),
+    images: &Preimages,
+    now: Timestamp,
+) -> Result<Shown, DocError> {
+    let key = &doc.key;
+    let shown = |body, exact| Shown {
+        key: key.clone(),
+        stored,
+        version: to,
+        body,
+        exact,
+    };
+    if let Some((version, body)) = images.nearest(key, doc.body.fingerprint()?, stored, to) {
+        if version == to {
+            return Ok(shown(body, true));
+        }
+        draft = Draft::from_body(body)?;
+    }
+    let cx = DocContext::new(key, now);
+    let complements = images.complements(key, schema, &cx);
+    let moved = schema.migrate(draft, to, &|v| complements.get(&v).cloned(), &cx)?;
+    Ok(shown(moved.doc.into_body(), false))
 }

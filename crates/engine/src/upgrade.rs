@@ -12,11 +12,10 @@ use whimbrel_model::{
 
 use crate::engine::Engine;
 use crate::error::EngineError;
-use crate::job::{
-    ChosenKeys, ChunkContext, Failure, Handled, Job, Pages, WholeCollection, Work, batches, width,
-};
+use crate::job::{ChunkContext, Failure, Handled, Job, Work};
 use crate::ledger::{Ledger, PreimageEntry};
 use crate::options::{JobOptions, Place, Report};
+use crate::pages::{ChosenKeys, Pages, WholeCollection, batches, width};
 use crate::preimage::Preimages;
 
 /// How often a document that changes under the upgrade is read and decided anew.
@@ -109,17 +108,7 @@ impl Engine {
 
     /// One document that was asked for by name fails in the open, not in quarantine.
     async fn must_not_fail(&self, job: &UpgradeJob, key: &Key) -> Result<(), EngineError> {
-        let found = job
-            .place
-            .store
-            .get(&job.place.collection, std::slice::from_ref(key))
-            .await?;
-        let Some(doc) = found.into_iter().flatten().next() else {
-            return Err(EngineError::NoDocument {
-                key: key.to_string(),
-                place: job.place.to_string(),
-            });
-        };
+        let doc = job.place.fetch(key).await?;
         let work = UpgradeWork::new(job, self.ledger.clone());
         let cx = ChunkContext {
             run: String::new(),

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use whimbrel_model::store::Description;
 use whimbrel_model::{
-    Body, Code, Document, Key, KeyKind, KeyRange, Limits, Page, Store, StoreError, StoreErrorKind, Write,
-    WriteOutcome,
+    Body, Code, Document, Key, KeyKind, KeyRange, Limits, Page, Store, StoreError, StoreErrorKind,
+    Write, WriteOutcome,
 };
 
 /// How often a call fails, as shares from 0 to 1.

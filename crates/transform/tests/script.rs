@@ -1,4 +1,6 @@
 //! What scripts do to documents that mean well.
+
+// tidy: long because every feature of scripts has its case here, each a few lines.
 #![cfg(feature = "typescript")]
 
 use whimbrel_model::transform::Validate;

@@ -382,7 +382,7 @@ export const up = () => {
     "2024-07-01 10:00:00", "Jul 1 2024 10:00", "1 July 2024", "Mon, 01 Jul 2024 10:00:00 GMT", "07/01/2024",
     "2024-07-01T10:00", "2024", "2024-07", "Mon Jul 01 2024 10:00:00 GMT+0200 (CEST)", "2024/07/01 10:00:00", "1-1-2024", "rubbish"];
   const d = new Date(2024, 6, 1, 10, 30), e = new Date(0);
-  e.setFullYear(2024, 6, 1); e.setHours(5, 6, 7, 8); 
+  e.setFullYear(2024, 6, 1); e.setHours(5, 6, 7, 8);
   return {
     parsed: texts.map((t) => [t, Date.parse(t), new Date(t).getTime()].map((x) => x !== x ? "NaN" : x)),
     local: d.getTime(), e: e.getTime(), day: new Date(1719792000000).getDay(), hours: new Date(1719792000000).getHours(), date: new Date(1719792000000).getDate(),

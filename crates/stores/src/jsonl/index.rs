@@ -90,6 +90,7 @@ pub(super) enum LoadError {
 }
 
 /// Reads the lines into a new index at `path`.
+// tidy: long because one pass over a file, from top to bottom.
 pub(super) fn load(
     opened: &Opened,
     path: &Path,

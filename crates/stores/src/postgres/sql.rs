@@ -128,6 +128,7 @@ fn selected(payload: &Payload) -> String {
 }
 
 impl Sql {
+    // tidy: long because it is a list of the statements, one after the other.
     pub fn new(table: &str, keys: &[KeyColumn], payload: &Payload) -> Self {
         let columns: Vec<String> = keys
             .iter()

@@ -265,6 +265,7 @@ async fn attempt(
 
 /// Sends the items' statements. `careful`: looks for rows that are in the way of inserts first. `false`
 /// when a trigger kept a row out, so that it is not known which.
+// tidy: long because each kind of write has its statement here, in the order they must run.
 async fn apply(
     transaction: &Transaction<'_>,
     items: &[Item<'_>],

@@ -223,6 +223,7 @@ impl Found<'_> {
     }
 
     /// The key's columns and the index that keeps them in order, as a clause.
+    // tidy: long because it weighs the ways in which SQLite can say what a key is, one after the other.
     fn keys(
         &self,
         connection: &Connection,

@@ -1,0 +1,113 @@
+//! Where a job's documents come from, and how they are cut.
+
+use async_trait::async_trait;
+use whimbrel_model::{Key, KeyRange, Page, Store, StoreError};
+
+use crate::chunk::CHUNK_BYTES;
+use crate::options::{JobOptions, Place};
+
+/// Where a job's documents come from.
+#[async_trait]
+pub(crate) trait Pages: Send + Sync + 'static {
+    /// The ranges that a new run is cut into; they stay the run's ranges in every attempt.
+    async fn partitions(&self, parts: u32) -> Result<Vec<KeyRange>, StoreError>;
+    /// The next documents of a range. An empty page ends it.
+    async fn next(&self, range: &KeyRange, limit: u32) -> Result<Page, StoreError>;
+}
+
+/// All documents of a collection that are there at the start.
+pub(crate) struct WholeCollection(pub Place);
+
+#[async_trait]
+impl Pages for WholeCollection {
+    async fn partitions(&self, parts: u32) -> Result<Vec<KeyRange>, StoreError> {
+        self.0
+            .store
+            .partitions(&self.0.collection, &KeyRange::all(), parts)
+            .await
+    }
+
+    async fn next(&self, range: &KeyRange, limit: u32) -> Result<Page, StoreError> {
+        self.0
+            .store
+            .scan(&self.0.collection, range, limit, CHUNK_BYTES)
+            .await
+    }
+}
+
+/// Chosen documents. One that does not exist is passed over.
+pub(crate) struct ChosenKeys {
+    pub place: Place,
+    pub keys: Vec<Key>,
+}
+
+#[async_trait]
+impl Pages for ChosenKeys {
+    async fn partitions(&self, _parts: u32) -> Result<Vec<KeyRange>, StoreError> {
+        Ok(vec![KeyRange::all()])
+    }
+
+    async fn next(&self, range: &KeyRange, limit: u32) -> Result<Page, StoreError> {
+        let begin = match &range.after {
+            Some(after) => self
+                .keys
+                .iter()
+                .position(|k| k == after)
+                .map_or(self.keys.len(), |i| i + 1),
+            None => 0,
+        };
+        let end = self.keys.len().min(begin.saturating_add(limit as usize));
+        let keys = &self.keys[begin..end];
+        if keys.is_empty() {
+            return Ok(Page::default());
+        }
+        let documents = self.place.store.get(&self.place.collection, keys).await?;
+        Ok(Page {
+            documents: documents.into_iter().flatten().collect(),
+            rejects: Vec::new(),
+            last: keys.last().cloned(),
+        })
+    }
+}
+
+/// How many partitions to work on at once, and how large a chunk may be.
+pub(crate) fn width(options: &JobOptions, stores: &[&dyn Store]) -> (u32, u32) {
+    let parallel = stores
+        .iter()
+        .map(|s| s.limits().parallel)
+        .min()
+        .unwrap_or(1);
+    let most = stores
+        .iter()
+        .map(|s| s.limits().batch_writes)
+        .min()
+        .unwrap_or(1);
+    (options.parallel.unwrap_or(parallel).max(1), most.max(1))
+}
+
+/// Cuts what is to be written into batches that the store takes.
+pub(crate) fn batches<T>(
+    items: Vec<T>,
+    store: &dyn Store,
+    size: impl Fn(&T) -> (u32, usize),
+) -> Vec<Vec<T>> {
+    let limits = store.limits();
+    let mut batches: Vec<Vec<T>> = Vec::new();
+    let (mut writes, mut bytes) = (0, 0);
+    for item in items {
+        let (w, b) = size(&item);
+        let full = writes + w > limits.batch_writes || bytes + b > limits.batch_bytes;
+        match batches.last_mut() {
+            Some(batch) if !full => {
+                batch.push(item);
+                writes += w;
+                bytes += b;
+            }
+            _ => {
+                batches.push(vec![item]);
+                (writes, bytes) = (w, b);
+            }
+        }
+    }
+    batches
+}

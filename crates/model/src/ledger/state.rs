@@ -1,0 +1,321 @@
+//! The ledger's state: a pure fold over its records, in which an illegal transition is an error.
+
+use super::{ALTERED, Counts, Entry, JobSpec, NO_HASH, Record, RunId};
+use crate::{Code, Key, KeyRange};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunStatus {
+    /// Started, and neither ended nor known to have stopped: at work, or killed.
+    Running,
+    Interrupted,
+    Completed,
+    Aborted,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionState {
+    pub range: KeyRange,
+    pub through: Option<Key>,
+    pub done: bool,
+}
+
+/// One run as folded from its entries.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunState {
+    pub run: RunId,
+    pub job: JobSpec,
+    pub now: String,
+    pub tool: String,
+    pub status: RunStatus,
+    pub started_at: String,
+    pub updated_at: String,
+    pub attempts: u32,
+    pub partitions: Vec<PartitionState>,
+    pub counts: Counts,
+    /// Why it stopped, where it did.
+    pub error: Option<(Code, String)>,
+    pub resolved: u64,
+}
+
+/// The ledger's state: a pure fold over its records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    pub seq: u64,
+    pub hash: String,
+    pub runs: BTreeMap<RunId, RunState>,
+    /// Runs in the order they started.
+    pub order: Vec<RunId>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            seq: 0,
+            hash: NO_HASH.to_owned(),
+            runs: BTreeMap::new(),
+            order: Vec::new(),
+        }
+    }
+}
+
+/// Why a record does not follow from the state before it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FoldError {
+    #[error(
+        "ledger record {seq}: the hash chain is broken ({what}); the ledger was altered or damaged"
+    )]
+    Chain { seq: u64, what: &'static str },
+    #[error("ledger record {seq}: {what}")]
+    Illegal { seq: u64, what: String },
+    #[error(
+        "ledger record {seq} was written by a newer program ({what}); nothing was written; use that program"
+    )]
+    Newer { seq: u64, what: String },
+}
+
+impl State {
+    /// Takes one more record in.
+    ///
+    /// # Errors
+    /// The chain does not hold, or the entry is no legal next step.
+    pub fn apply(&mut self, record: &Record) -> Result<(), FoldError> {
+        let seq = record.seq;
+        let broken = |what| Err(FoldError::Chain { seq, what });
+        if seq != self.seq + 1 {
+            return broken("a record is missing");
+        }
+        if record.previous != self.hash {
+            return broken("it does not follow the record before");
+        }
+        if record.hash != record.expected_hash() {
+            return broken(ALTERED);
+        }
+        self.step(record)
+            .map_err(|what| FoldError::Illegal { seq, what })?;
+        self.seq = seq;
+        self.hash.clone_from(&record.hash);
+        Ok(())
+    }
+
+    // tidy: long because it has one short arm for each kind of entry.
+    fn step(&mut self, record: &Record) -> Result<(), String> {
+        match &record.entry {
+            Entry::RunStarted {
+                run,
+                job,
+                now,
+                partitions,
+                tool,
+            } => {
+                if self.runs.contains_key(run) {
+                    return Err(format!("run {run} starts twice"));
+                }
+                let state = RunState {
+                    run: run.clone(),
+                    job: job.clone(),
+                    now: now.clone(),
+                    tool: tool.clone(),
+                    status: RunStatus::Running,
+                    started_at: record.at.clone(),
+                    updated_at: record.at.clone(),
+                    attempts: 1,
+                    partitions: partitions
+                        .iter()
+                        .map(|range| PartitionState {
+                            range: range.clone(),
+                            ..Default::default()
+                        })
+                        .collect(),
+                    counts: Counts::default(),
+                    error: None,
+                    resolved: 0,
+                };
+                self.runs.insert(run.clone(), state);
+                self.order.push(run.clone());
+            }
+            Entry::RunResumed { run, .. } => {
+                let state = self.unended(run, record)?;
+                state.status = RunStatus::Running;
+                state.attempts += 1;
+                state.error = None;
+            }
+            Entry::ChunkDone {
+                run,
+                partition,
+                through,
+                counts,
+                last,
+            } => {
+                let state = self.running(run, record)?;
+                let part = state
+                    .partitions
+                    .get_mut(*partition as usize)
+                    .ok_or_else(|| format!("run {run} has no partition {partition}"))?;
+                if part.done {
+                    return Err(format!(
+                        "partition {partition} of run {run} was already finished"
+                    ));
+                }
+                if through.is_some() {
+                    part.through.clone_from(through);
+                }
+                part.done = *last;
+                state.counts.add(counts);
+            }
+            Entry::QuarantineResolved { run, count, .. } => {
+                self.running(run, record)?.resolved += count;
+            }
+            Entry::RunCompleted { run, counts } => {
+                let state = self.running(run, record)?;
+                if let Some(open) = state.partitions.iter().position(|p| !p.done) {
+                    return Err(format!(
+                        "run {run} completes with partition {open} unfinished"
+                    ));
+                }
+                if *counts != state.counts || !counts.balanced() {
+                    return Err(format!(
+                        "run {run} completes with counts that do not add up"
+                    ));
+                }
+                state.status = RunStatus::Completed;
+            }
+            Entry::RunInterrupted { run, code, message } => {
+                let state = self.running(run, record)?;
+                state.status = RunStatus::Interrupted;
+                state.error = Some((*code, message.clone()));
+            }
+            Entry::RunAborted { run, code, message } => {
+                let state = self.unended(run, record)?;
+                state.status = RunStatus::Aborted;
+                state.error = Some((*code, message.clone()));
+            }
+            Entry::LeaseBroken { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn unended(&mut self, run: &str, record: &Record) -> Result<&mut RunState, String> {
+        let state = self
+            .runs
+            .get_mut(run)
+            .ok_or_else(|| format!("run {run} was never started"))?;
+        if matches!(state.status, RunStatus::Completed | RunStatus::Aborted) {
+            return Err(format!("run {run} has already ended"));
+        }
+        state.updated_at.clone_from(&record.at);
+        Ok(state)
+    }
+
+    fn running(&mut self, run: &str, record: &Record) -> Result<&mut RunState, String> {
+        let state = self.unended(run, record)?;
+        if state.status == RunStatus::Interrupted {
+            return Err(format!("run {run} is not running"));
+        }
+        Ok(state)
+    }
+
+    /// The unended run of a subject, if there is one: it must be resumed or aborted before another.
+    #[must_use]
+    pub fn pending(&self, subject: &str) -> Option<&RunState> {
+        self.runs.values().find(|r| {
+            r.job.subject == subject
+                && matches!(r.status, RunStatus::Running | RunStatus::Interrupted)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Timestamp;
+    use crate::ledger::JobKind;
+
+    fn record(state: &State, entry: Entry) -> Record {
+        Record::following(
+            (state.seq, &state.hash),
+            Timestamp::from_micros(1),
+            1,
+            entry,
+        )
+    }
+
+    fn started() -> Entry {
+        Entry::RunStarted {
+            run: "r".into(),
+            job: JobSpec {
+                kind: JobKind::Upgrade,
+                title: "t".into(),
+                subject: "s".into(),
+                parameters: serde_json::json!({}),
+            },
+            now: Timestamp::from_micros(0).to_string(),
+            partitions: vec![KeyRange::all()],
+            tool: "0".into(),
+        }
+    }
+
+    fn chunk(last: bool) -> Entry {
+        let counts = Counts {
+            enumerated: 2,
+            written: 2,
+            ..Counts::default()
+        };
+        Entry::ChunkDone {
+            run: "r".into(),
+            partition: 0,
+            through: Some(Key::Int(3)),
+            counts,
+            last,
+        }
+    }
+
+    #[test]
+    fn entries_fold_and_illegal_steps_are_errors() {
+        let mut state = State::default();
+        let completed = |n| Entry::RunCompleted {
+            run: "r".into(),
+            counts: Counts {
+                enumerated: n,
+                written: n,
+                ..Counts::default()
+            },
+        };
+        for (entry, legal) in [
+            (chunk(false), false),
+            (started(), true),
+            (started(), false),
+            (chunk(false), true),
+            (completed(2), false),
+            (chunk(true), true),
+            (chunk(true), false),
+            (completed(3), false),
+            (completed(4), true),
+            (
+                Entry::RunResumed {
+                    run: "r".into(),
+                    tool: String::new(),
+                },
+                false,
+            ),
+        ] {
+            let before = state.clone();
+            let result = state.apply(&record(&before, entry.clone()));
+            assert_eq!(result.is_ok(), legal, "{entry:?}: {result:?}");
+            if !legal {
+                assert_eq!(state.seq, before.seq);
+            }
+        }
+        assert_eq!(state.runs["r"].status, RunStatus::Completed);
+    }
+
+    #[test]
+    fn an_altered_record_breaks_the_chain() {
+        let mut state = State::default();
+        let mut first = record(&state, started());
+        first.at = Timestamp::from_micros(2).to_string();
+        assert!(matches!(state.apply(&first), Err(FoldError::Chain { .. })));
+    }
+}
