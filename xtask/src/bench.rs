@@ -16,6 +16,7 @@ mod transform;
 mod upgrade;
 
 use crate::postgres::{Durability, Options, Postgres};
+use crate::scratch::Scratch;
 use crate::{Outcome, process};
 use clap::{Args, Subcommand};
 use report::Report;
@@ -114,7 +115,7 @@ pub fn run(arguments: &BenchArguments) -> Outcome<()> {
 /// Server, scratch space and the release binary: what every bench stands on.
 pub struct Bench {
     pub postgres: Postgres,
-    scratch: tempfile::TempDir,
+    scratch: Scratch,
     /// `None` where it is left out.
     pub whimbrel: Option<PathBuf>,
 }
@@ -126,10 +127,7 @@ impl Bench {
             tls: false,
             durability: Durability::Default,
         })?;
-        let scratch = tempfile::Builder::new()
-            .prefix("whimbrel-bench-")
-            .tempdir()
-            .map_err(|error| format!("cannot make a temporary directory: {error}"))?;
+        let scratch = Scratch::make("whimbrel-bench-")?;
         Ok(Self {
             postgres,
             scratch,

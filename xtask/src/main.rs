@@ -6,6 +6,7 @@ mod certificate;
 mod deny;
 mod postgres;
 mod process;
+mod scratch;
 mod services;
 mod test;
 mod tidy;
