@@ -75,7 +75,10 @@ fn make_file(path: &Path) -> std::io::Result<()> {
 /// Looks at what is there before anything is written; `false` when the file is still no ledger.
 fn prepare(connection: &mut Connection, name: &str, create: bool) -> Result<bool, Trouble> {
     connection.busy_timeout(BUSY_WAIT)?;
-    let ready = recognise(connection, name)?;
+    // In one transaction: another process may be making it between two looks.
+    let look = connection.transaction()?;
+    let ready = recognise(&look, name)?;
+    look.commit()?;
     if !ready && !create {
         return Ok(false);
     }
