@@ -5,8 +5,11 @@ use std::time::Duration;
 const GOAL: Duration = Duration::from_millis(500);
 const FIRST: u32 = 512;
 const LEAST: u32 = 16;
-/// Caps a chunk's memory: bytes read; a transform may hold about as much again, in each partition.
-pub(crate) const CHUNK_BYTES: usize = 8 * 1024 * 1024;
+/// Caps a chunk's memory: bytes read, in each partition. Larger chunks mean fewer commits, but a peak that
+/// grows with the collection (`cargo xtask bench memory`, `bench copy`).
+pub(crate) const CHUNK_BYTES: usize = 1536 * 1024;
+/// The same for an upgrade, which also holds what each document becomes and what it was.
+pub(crate) const UPGRADE_BYTES: usize = 1024 * 1024;
 
 /// Steers the chunk size by measured time (spirit's and ghostferry's idea: rate × goal, moved by at most
 /// a factor a step so that one slow commit does not halve the speed for long).

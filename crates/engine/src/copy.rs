@@ -8,6 +8,7 @@ use whimbrel_model::ledger::{JobKind, JobSpec};
 use whimbrel_model::rule::{CopyRule, OnError};
 use whimbrel_model::{Body, Code, Key, Page, Schema, Store};
 
+use crate::chunk::CHUNK_BYTES;
 use crate::deliver::Deliverer;
 use crate::derive::{Derived, Deriver, Unit};
 use crate::engine::Engine;
@@ -146,7 +147,10 @@ impl CopyJob {
                     ),
                 });
             }
-            (None, _) => Arc::new(WholeCollection(self.source.clone())),
+            (None, _) => Arc::new(WholeCollection {
+                place: self.source.clone(),
+                bytes: CHUNK_BYTES,
+            }),
         };
         Ok(Job {
             spec: self.spec(),

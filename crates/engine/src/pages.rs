@@ -3,7 +3,6 @@
 use async_trait::async_trait;
 use whimbrel_model::{Key, KeyRange, Page, Store, StoreError};
 
-use crate::chunk::CHUNK_BYTES;
 use crate::options::{JobOptions, Place};
 
 /// Where a job's documents come from.
@@ -16,21 +15,25 @@ pub(crate) trait Pages: Send + Sync + 'static {
 }
 
 /// All documents of a collection that are there at the start.
-pub(crate) struct WholeCollection(pub Place);
+pub(crate) struct WholeCollection {
+    pub place: Place,
+    /// The most that a page reads.
+    pub bytes: usize,
+}
 
 #[async_trait]
 impl Pages for WholeCollection {
     async fn partitions(&self, parts: u32) -> Result<Vec<KeyRange>, StoreError> {
-        self.0
+        self.place
             .store
-            .partitions(&self.0.collection, &KeyRange::all(), parts)
+            .partitions(&self.place.collection, &KeyRange::all(), parts)
             .await
     }
 
     async fn next(&self, range: &KeyRange, limit: u32) -> Result<Page, StoreError> {
-        self.0
+        self.place
             .store
-            .scan(&self.0.collection, range, limit, CHUNK_BYTES)
+            .scan(&self.place.collection, range, limit, self.bytes)
             .await
     }
 }
@@ -70,12 +73,13 @@ impl Pages for ChosenKeys {
     }
 }
 
-/// How many partitions to work on at once, and how large a chunk may be.
+/// How many partitions to work on at once, and how large a chunk may be. The store that gains most from
+/// company decides: a worker that waits for the other store costs little.
 pub(crate) fn width(options: &JobOptions, stores: &[&dyn Store]) -> (u32, u32) {
     let parallel = stores
         .iter()
         .map(|s| s.limits().parallel)
-        .min()
+        .max()
         .unwrap_or(1);
     let most = stores
         .iter()

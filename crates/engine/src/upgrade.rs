@@ -10,6 +10,7 @@ use whimbrel_model::{
     Timestamp, Write, WriteOutcome,
 };
 
+use crate::chunk::UPGRADE_BYTES;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::job::{ChunkContext, Failure, Handled, Job, Work};
@@ -153,7 +154,10 @@ impl UpgradeJob {
                 let keys = vec![key.clone()];
                 (Arc::new(ChosenKeys { place, keys }), Some(1))
             }
-            None => (Arc::new(WholeCollection(place)), all),
+            None => {
+                let bytes = UPGRADE_BYTES;
+                (Arc::new(WholeCollection { place, bytes }), all)
+            }
         }
     }
 
