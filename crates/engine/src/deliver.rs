@@ -327,7 +327,6 @@ impl Deliverer {
             return;
         }
         let to = (!now.is_empty()).then(|| provenance_body(&now));
-        plan.provenance = true;
         plan.writes.push(Write {
             collection: PROVENANCE.to_owned(),
             key: Key::text(name),
@@ -477,7 +476,6 @@ struct Plan {
     /// How many of them are target documents.
     outputs: usize,
     skipped: bool,
-    provenance: bool,
 }
 
 /// What the target has.
