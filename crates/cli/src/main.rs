@@ -26,6 +26,11 @@ use exit::Exit;
 use failure::{Failure, Outcome};
 use std::process::ExitCode;
 
+/// Workers and the threads of the stores pass buffers to each other all the time: the system's allocator
+/// keeps an arena a thread and gives little of it back, so memory would grow with the length of a run.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

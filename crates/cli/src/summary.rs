@@ -14,6 +14,9 @@ pub enum Deed {
     Down(u32),
     Copy,
     Retry,
+    Undo,
+    Backup,
+    Restore,
 }
 
 impl From<JobKind> for Deed {
@@ -22,6 +25,9 @@ impl From<JobKind> for Deed {
             JobKind::Upgrade => Deed::Upgrade,
             JobKind::Copy => Deed::Copy,
             JobKind::Retry => Deed::Retry,
+            JobKind::Undo => Deed::Undo,
+            JobKind::Backup => Deed::Backup,
+            JobKind::Restore => Deed::Restore,
         }
     }
 }
@@ -52,6 +58,9 @@ pub fn equation(counts: &Counts, deed: Deed, dry_run: bool) -> String {
         Deed::Down(to) => (format!("brought to v{to}"), "already there"),
         Deed::Copy => ("copied".to_owned(), "already equal"),
         Deed::Retry => ("mended".to_owned(), "already right"),
+        Deed::Undo => ("taken back".to_owned(), "already as before"),
+        Deed::Backup => ("saved".to_owned(), "already saved"),
+        Deed::Restore => ("restored".to_owned(), "already equal"),
     };
     let (done, failed) = match dry_run {
         true => (format!("would be {done}"), "would fail"),

@@ -236,8 +236,9 @@ impl Deliverer {
                 .push(output);
         }
         for (collection, outputs) in outputs {
+            let keys: Vec<Key> = outputs.iter().map(|o| o.key.clone()).collect();
             let bodies = outputs.iter().map(|o| o.body.clone()).collect();
-            let held = self.target.store.held(collection, bodies).await?;
+            let held = self.target.store.held(collection, &keys, bodies).await?;
             for (output, body) in outputs.into_iter().zip(held) {
                 let same =
                     matches!((&output.body, &body), (Body::Json(a), Body::Json(b)) if a == b);

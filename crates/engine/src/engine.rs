@@ -7,7 +7,7 @@ use whimbrel_model::Event;
 
 use crate::clock::Clock;
 use crate::events::{EventStream, Events};
-use crate::ledger::Ledger;
+use crate::ledger::{LeaseGuard, Ledger};
 
 /// Runs jobs against one ledger. One job at a time holds the ledger's lease.
 ///
@@ -18,6 +18,8 @@ pub struct Engine {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) events: Arc<Events>,
     pub(crate) stop: Arc<AtomicBool>,
+    /// The lease that a migration holds around all of its jobs; otherwise each job takes its own.
+    pub(crate) held: Option<Arc<LeaseGuard>>,
 }
 
 impl Engine {
@@ -38,6 +40,19 @@ impl Engine {
             clock,
             events: Arc::new(Events::default()),
             stop: Arc::new(AtomicBool::new(false)),
+            held: None,
+        }
+    }
+
+    /// The same engine for jobs that are parts of something that holds the lease already. It is stopped by
+    /// a flag of its own.
+    pub(crate) fn under(&self, lease: Arc<LeaseGuard>) -> Self {
+        Self {
+            ledger: self.ledger.clone(),
+            clock: Arc::clone(&self.clock),
+            events: Arc::clone(&self.events),
+            stop: Arc::new(AtomicBool::new(false)),
+            held: Some(lease),
         }
     }
 

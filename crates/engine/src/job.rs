@@ -113,6 +113,9 @@ impl Engine {
             code: Code::LedgerFailed,
             message: "no ledger is open, so nothing can be written".to_owned(),
         })?;
+        if let Some(lease) = &self.held {
+            return self.drive_locked(ledger, Arc::clone(lease), job).await;
+        }
         let holder = format!("{}: {}", job.options.holder, job.spec.title);
         let lease = Arc::new(ledger.lock(&holder).await?);
         let result = self.drive_locked(ledger, Arc::clone(&lease), job).await;
@@ -209,7 +212,7 @@ impl Engine {
         let tool = env!("CARGO_PKG_VERSION").to_owned();
         let state = ledger.state();
         if let Some(pending) = state.pending(&job.spec.subject) {
-            if pending.job.parameters == job.spec.parameters {
+            if pending.job.parameters == job.spec.parameters && pending.step == job.options.step {
                 let run = pending.run.clone();
                 let entry = Entry::RunResumed {
                     run: run.clone(),
@@ -244,6 +247,7 @@ impl Engine {
             now: now.to_string(),
             partitions,
             tool,
+            step: job.options.step.clone(),
         };
         ledger.append(lease.fence(), vec![entry], &[]).await?;
         Ok((ledger.state().runs[&run].clone(), false))

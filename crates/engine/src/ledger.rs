@@ -292,7 +292,7 @@ impl Ledger {
     }
 }
 
-/// As much of the state as the entries' legality depends on: an entry looks at its own run only. Copying
+/// As much of the state as the entries' legality depends on: a run's entry looks at that run only. Copying
 /// all of it for every checkpoint would cost more the longer the ledger's history is.
 fn trial(state: &State, entries: &[Entry]) -> State {
     let mut part = State {
@@ -304,6 +304,11 @@ fn trial(state: &State, entries: &[Entry]) -> State {
         if let Some(known) = state.runs.get(run) {
             part.runs.insert(run.clone(), known.clone());
         }
+    }
+    // Migrations are few, and one that begins looks at the others.
+    if entries.iter().any(|e| run_of(e).is_none()) {
+        part.migrations.clone_from(&state.migrations);
+        part.phases.clone_from(&state.phases);
     }
     part
 }
@@ -317,7 +322,7 @@ fn run_of(entry: &Entry) -> Option<&whimbrel_model::ledger::RunId> {
         | Entry::RunCompleted { run, .. }
         | Entry::RunInterrupted { run, .. }
         | Entry::RunAborted { run, .. } => Some(run),
-        Entry::LeaseBroken { .. } => None,
+        Entry::LeaseBroken { .. } | Entry::Migration { .. } | Entry::PhaseChanged { .. } => None,
     }
 }
 

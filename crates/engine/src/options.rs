@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use whimbrel_model::ledger::{Counts, RunId};
+use whimbrel_model::ledger::{Counts, RunId, StepRef};
 use whimbrel_model::{Code, Document, Key, KeyKind, Store};
 
 use crate::EngineError;
@@ -138,6 +138,11 @@ pub struct JobOptions {
     pub skip_existing: bool,
     /// Who holds the lease, as others will see it: `ada@host pid 4711`.
     pub holder: String,
+    /// The migration's step that the job works for. Only such a job resumes a run of that step.
+    pub step: Option<StepRef>,
+    /// Copy: remember what the target was before each write, so that [`crate::Engine::uncopy`] can take it
+    /// back.
+    pub undoable: bool,
 }
 
 impl Default for JobOptions {
@@ -151,6 +156,8 @@ impl Default for JobOptions {
             abandon: false,
             skip_existing: false,
             holder: format!("pid {}", std::process::id()),
+            step: None,
+            undoable: false,
         }
     }
 }

@@ -74,6 +74,24 @@ codes! {
     RunInterrupted = "WB-R03", "the run was interrupted";
     RunCounts = "WB-R04", "the counts do not add up";
     RunChanged = "WB-R05", "the job is not the one that was interrupted";
+    MigrationInvalid = "WB-M01", "a migration file is not valid";
+    MigrationDrift = "WB-M02", "an applied migration was edited";
+    MigrationLate = "WB-M03", "a migration came after later ones were applied";
+    MigrationOpen = "WB-M04", "a migration is on its way";
+    MigrationAborted = "WB-M05", "an abort rule or an operator stopped the migration";
+    StepFailed = "WB-M06", "a step failed";
+    StepUnknown = "WB-M07", "what became of a step is unknown";
+    StepInvalid = "WB-M08", "a step did what it should not, or not all of it";
+    StepTimeout = "WB-M09", "a step took too long";
+    UndoFailed = "WB-M10", "a step could not be taken back";
+    ApprovalNeeded = "WB-M11", "a step waits for a go-ahead";
+    MigrationPaused = "WB-M12", "the migration is paused";
+    ArchiveInvalid = "WB-B01", "the archive is damaged, altered or hostile";
+    ArchiveMissing = "WB-B02", "there is no archive";
+    ArchiveNewer = "WB-B03", "the archive was written by a newer program";
+    ArchiveSealed = "WB-B04", "the archive is encrypted, or its signature cannot be trusted";
+    VaultFailed = "WB-B05", "the place where archives are kept cannot be used";
+    RestoreConflict = "WB-B06", "the restore would overwrite what is there";
 }
 
 impl Code {

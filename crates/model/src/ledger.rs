@@ -1,11 +1,19 @@
 //! The durable record: entries chained by hash, folded into state, guarded by a lease.
 
 mod journal;
+mod migration;
 mod state;
 
-pub use journal::{Journal, JournalError, Lease, PreimageBlock, PreimageHit, QuarantineItem};
+pub use journal::{
+    Journal, JournalError, Lease, PreimageBlock, PreimageHit, QuarantineItem, Request,
+};
+pub use migration::{
+    MigrationEntry, MigrationState, MigrationStatus, PhaseState, Rest, StepPlan, StepRef,
+    StepReport, StepState, StepStatus,
+};
 pub use state::{FoldError, PartitionState, RunState, RunStatus, State};
 
+use crate::migration::Phase;
 use crate::{Code, Key, KeyRange, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -74,6 +82,10 @@ pub enum JobKind {
     Upgrade,
     Copy,
     Retry,
+    /// Takes back what runs wrote.
+    Undo,
+    Backup,
+    Restore,
 }
 
 /// What a run is to do: enough to find it again and to know that it still means the same.
@@ -90,7 +102,7 @@ pub struct JobSpec {
 
 /// One thing that happened. The first field set of each run is immutable once written; readers ignore
 /// fields they do not know, and an unknown entry is an error (a newer binary wrote it).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "entry", rename_all = "snake_case")]
 pub enum Entry {
     RunStarted {
@@ -100,6 +112,9 @@ pub enum Entry {
         now: String,
         partitions: Vec<KeyRange>,
         tool: String,
+        /// The migration's step that it works for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        step: Option<StepRef>,
     },
     /// An interrupted run goes on.
     RunResumed {
@@ -143,10 +158,23 @@ pub enum Entry {
         holder: String,
         fence: u64,
     },
+    Migration {
+        migration: String,
+        #[serde(flatten)]
+        change: MigrationEntry,
+    },
+    PhaseChanged {
+        /// `store/collection`
+        collection: String,
+        from: Phase,
+        to: Phase,
+        epoch: u64,
+        by: String,
+    },
 }
 
 /// An entry as it stands in the ledger.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// From 1, without gaps.
     pub seq: u64,

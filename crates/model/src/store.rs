@@ -55,7 +55,13 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// The bodies as the collection would give them back after a write. Typed columns have their own forms
     /// (an instant's text, a number's digits), so a target is compared with these. A body that cannot be
     /// held comes back as it is: writing it will say why.
-    async fn held(&self, _collection: &str, bodies: Vec<Body>) -> Result<Vec<Body>, StoreError> {
+    /// `keys` are the documents' keys, in the same order.
+    async fn held(
+        &self,
+        _collection: &str,
+        _keys: &[Key],
+        bodies: Vec<Body>,
+    ) -> Result<Vec<Body>, StoreError> {
         Ok(bodies)
     }
 
@@ -63,6 +69,37 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// refused document leaves the others applied. On `Err` of kind `Transient` or `Terminal` nothing
     /// was written; of kind `Unknown` all or nothing was. No key comes twice in a batch.
     async fn write(&self, writes: &[Write]) -> Result<Vec<WriteOutcome>, StoreError>;
+
+    /// The same store as of one instant, for reading only: every scan, get and count of it sees the same
+    /// data, also from several tasks at once. `None` where the store cannot give that. It is let go when
+    /// the last handle is dropped.
+    async fn snapshot(&self) -> Result<Option<std::sync::Arc<dyn Store>>, StoreError> {
+        Ok(None)
+    }
+
+    /// Runs statements in the store's own language, in one transaction. Returns how many rows the last
+    /// one gave back or changed.
+    ///
+    /// # Errors
+    /// Nothing was changed, unless the kind is `Unknown`. Terminal where the store has no such language.
+    async fn statement(&self, text: &str) -> Result<StatementOutcome, StoreError> {
+        let _ = text;
+        Err(StoreError::new(
+            StoreErrorKind::Terminal,
+            Code::StoreFailed,
+            self.name(),
+            "this store has no statements; nothing was done",
+        ))
+    }
+}
+
+/// What statements did. Never a value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StatementOutcome {
+    /// Rows that the last statement gave back.
+    pub rows: u64,
+    /// Rows that the statements changed.
+    pub changed: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -318,7 +318,12 @@ impl Store for MemoryStore {
         })
     }
 
-    async fn held(&self, collection: &str, bodies: Vec<Body>) -> Result<Vec<Body>, StoreError> {
+    async fn held(
+        &self,
+        collection: &str,
+        _keys: &[Key],
+        bodies: Vec<Body>,
+    ) -> Result<Vec<Body>, StoreError> {
         let plain = self.config(collection).is_some_and(|c| c.plain);
         let held = bodies.into_iter().map(|one| body::held(one, plain));
         Ok(held.collect())

@@ -203,9 +203,14 @@ impl Store for FaultyStore {
         self.inner.get(collection, keys).await
     }
 
-    async fn held(&self, collection: &str, bodies: Vec<Body>) -> Result<Vec<Body>, StoreError> {
+    async fn held(
+        &self,
+        collection: &str,
+        keys: &[Key],
+        bodies: Vec<Body>,
+    ) -> Result<Vec<Body>, StoreError> {
         self.read().await?;
-        self.inner.held(collection, bodies).await
+        self.inner.held(collection, keys, bodies).await
     }
 
     async fn write(&self, writes: &[Write]) -> Result<Vec<WriteOutcome>, StoreError> {

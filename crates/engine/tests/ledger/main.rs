@@ -44,6 +44,7 @@ fn started(run: &str) -> Entry {
         now: "2026-11-22T19:04:55Z".to_owned(),
         partitions: vec![KeyRange::all()],
         tool: "0.1.0".to_owned(),
+        step: None,
     }
 }
 

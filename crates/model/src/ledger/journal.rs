@@ -58,6 +58,23 @@ pub struct QuarantineItem {
     pub attempts: u32,
 }
 
+/// What somebody asks of the process that holds the lease: pause, resume, abort, an approval. It is taken
+/// in by that process, and only what it does about it enters the chain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// Grows with every request.
+    pub id: u64,
+    /// `pause`, `abort`, `approve`
+    pub what: String,
+    /// The migration it speaks of.
+    pub subject: String,
+    /// Who asks.
+    pub by: String,
+    /// More of it: a step's name, a reason.
+    pub detail: String,
+    pub at: String,
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// Another writer appended first: re-read and decide anew.
@@ -122,6 +139,43 @@ pub trait Journal: Send + Sync {
         subject: &str,
         keys: &[Key],
     ) -> Result<Vec<Vec<PreimageHit>>, JournalError>;
+
+    /// The pre-image blocks of a run, newest first, older than `before`.
+    async fn blocks_of(
+        &self,
+        run: &str,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<(u64, PreimageBlock)>, JournalError> {
+        let _ = (run, before, limit);
+        Err(JournalError::Failed {
+            ledger: self.name().to_owned(),
+            message: "not yet".to_owned(),
+        })
+    }
+
+    /// Leaves a request for whoever holds the lease. Needs none itself. `id` and `at` are the ledger's.
+    async fn ask(&self, request: &Request) -> Result<u64, JournalError> {
+        let _ = request;
+        Err(JournalError::Failed {
+            ledger: self.name().to_owned(),
+            message: "not yet".to_owned(),
+        })
+    }
+
+    /// Requests that nobody took yet, oldest first.
+    async fn requests(&self) -> Result<Vec<Request>, JournalError> {
+        Ok(Vec::new())
+    }
+
+    /// Removes a request that was heeded or refused.
+    async fn settle_request(&self, fence: u64, id: u64) -> Result<(), JournalError> {
+        let _ = (fence, id);
+        Err(JournalError::Failed {
+            ledger: self.name().to_owned(),
+            message: "not yet".to_owned(),
+        })
+    }
 
     /// Waiting documents of a subject (all subjects where `None`) in filing order, after the label
     /// `after` of that subject.

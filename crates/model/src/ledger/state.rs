@@ -1,6 +1,10 @@
 //! The ledger's state: a pure fold over its records, in which an illegal transition is an error.
 
-use super::{ALTERED, Counts, Entry, JobSpec, NO_HASH, Record, RunId};
+use super::{
+    ALTERED, Counts, Entry, JobSpec, MigrationEntry, MigrationState, MigrationStatus, NO_HASH,
+    PhaseState, Record, RunId, StepRef,
+};
+use crate::migration::Phase;
 use crate::{Code, Key, KeyRange};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -38,16 +42,23 @@ pub struct RunState {
     /// Why it stopped, where it did.
     pub error: Option<(Code, String)>,
     pub resolved: u64,
+    /// The migration's step that it works for.
+    pub step: Option<StepRef>,
 }
 
 /// The ledger's state: a pure fold over its records.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct State {
     pub seq: u64,
     pub hash: String,
     pub runs: BTreeMap<RunId, RunState>,
     /// Runs in the order they started.
     pub order: Vec<RunId>,
+    pub migrations: BTreeMap<String, MigrationState>,
+    /// Applied migrations in the order of their application.
+    pub applied: Vec<String>,
+    /// By `store/collection`; `off` where there is none.
+    pub phases: BTreeMap<String, PhaseState>,
 }
 
 impl Default for State {
@@ -57,6 +68,9 @@ impl Default for State {
             hash: NO_HASH.to_owned(),
             runs: BTreeMap::new(),
             order: Vec::new(),
+            migrations: BTreeMap::new(),
+            applied: Vec::new(),
+            phases: BTreeMap::new(),
         }
     }
 }
@@ -109,6 +123,7 @@ impl State {
                 now,
                 partitions,
                 tool,
+                step,
             } => {
                 if self.runs.contains_key(run) {
                     return Err(format!("run {run} starts twice"));
@@ -132,6 +147,7 @@ impl State {
                     counts: Counts::default(),
                     error: None,
                     resolved: 0,
+                    step: step.clone(),
                 };
                 self.runs.insert(run.clone(), state);
                 self.order.push(run.clone());
@@ -193,7 +209,51 @@ impl State {
                 state.error = Some((*code, message.clone()));
             }
             Entry::LeaseBroken { .. } => {}
+            Entry::Migration { migration, change } => {
+                self.migrate(migration, &record.at, change)?
+            }
+            Entry::PhaseChanged {
+                collection,
+                from,
+                to,
+                epoch,
+                by,
+            } => {
+                let known = self.phases.get(collection);
+                let (now, last) = known.map_or((Phase::Off, 0), |p| (p.phase, p.epoch));
+                if now != *from || *epoch != last + 1 {
+                    return Err(format!(
+                        "{collection} goes from {from} in epoch {epoch}, but it is {now} in epoch {last}"
+                    ));
+                }
+                from.may_become(*to).map_err(|e| e.to_string())?;
+                let state = PhaseState {
+                    phase: *to,
+                    epoch: *epoch,
+                    at: record.at.clone(),
+                    by: by.clone(),
+                };
+                self.phases.insert(collection.clone(), state);
+            }
         }
+        Ok(())
+    }
+
+    fn migrate(&mut self, id: &str, at: &str, entry: &MigrationEntry) -> Result<(), String> {
+        if matches!(entry, MigrationEntry::Started { .. })
+            && let Some(open) = self.migrations.values().find(|m| m.open())
+        {
+            return Err(format!(
+                "migration {id} begins while {} is {:?}",
+                open.id, open.status
+            ));
+        }
+        let next = MigrationState::step(self.migrations.get(id).cloned(), id, at, entry)?;
+        self.applied.retain(|applied| applied != id);
+        if next.status == MigrationStatus::Applied {
+            self.applied.push(id.to_owned());
+        }
+        self.migrations.insert(id.to_owned(), next);
         Ok(())
     }
 
@@ -254,6 +314,7 @@ mod tests {
             now: Timestamp::from_micros(0).to_string(),
             partitions: vec![KeyRange::all()],
             tool: "0".into(),
+            step: None,
         }
     }
 

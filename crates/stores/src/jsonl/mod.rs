@@ -516,7 +516,12 @@ impl Store for JsonlStore {
             .collect())
     }
 
-    async fn held(&self, collection: &str, bodies: Vec<Body>) -> Result<Vec<Body>, StoreError> {
+    async fn held(
+        &self,
+        collection: &str,
+        _keys: &[Key],
+        bodies: Vec<Body>,
+    ) -> Result<Vec<Body>, StoreError> {
         let plain = self.0.collection(collection).await?.plain;
         let held = bodies.into_iter().map(|one| body::held(one, plain));
         Ok(held.collect())

@@ -436,7 +436,12 @@ impl Store for PgStore {
         read::get(self, &client, &table, keys).await
     }
 
-    async fn held(&self, collection: &str, bodies: Vec<Body>) -> Result<Vec<Body>, StoreError> {
+    async fn held(
+        &self,
+        collection: &str,
+        _keys: &[Key],
+        bodies: Vec<Body>,
+    ) -> Result<Vec<Body>, StoreError> {
         let table = self.table(collection).await?;
         held::held(self, &table, bodies).await
     }

@@ -409,7 +409,12 @@ impl Store for SqliteStore {
         .await
     }
 
-    async fn held(&self, collection: &str, bodies: Vec<Body>) -> Result<Vec<Body>, StoreError> {
+    async fn held(
+        &self,
+        collection: &str,
+        _keys: &[Key],
+        bodies: Vec<Body>,
+    ) -> Result<Vec<Body>, StoreError> {
         let collection = collection.to_owned();
         self.read(move |shared, connection| {
             let table = shared.table(connection, &collection)?;

@@ -148,6 +148,7 @@ pub fn started(run: &str) -> Entry {
         now: at(0).to_string(),
         partitions: vec![KeyRange::all()],
         tool: "0.1.0".to_owned(),
+        step: None,
     }
 }
 

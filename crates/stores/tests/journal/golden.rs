@@ -43,6 +43,7 @@ fn entries() -> Vec<(Entry, &'static str)> {
             },
         ],
         tool: "0.1.0".to_owned(),
+        step: None,
     };
     let chunk = |through, last| Entry::ChunkDone {
         run: run(),
