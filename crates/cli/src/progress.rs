@@ -138,6 +138,8 @@ impl<'a> View<'a> {
                 self.say(&text);
             }
             Event::Complete { .. } | Event::Error { .. } => self.close(),
+            // The commands of migrations show these.
+            Event::Migration { .. } | Event::Rule { .. } => {}
         }
     }
 

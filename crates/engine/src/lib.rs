@@ -17,6 +17,7 @@ mod events;
 mod group;
 mod job;
 pub mod ledger;
+pub mod migrate;
 mod native;
 mod options;
 mod pages;

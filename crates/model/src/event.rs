@@ -34,6 +34,26 @@ pub enum Event {
         path: Option<String>,
         stage: Option<String>,
     },
+    /// A migration moved on.
+    Migration {
+        migration: String,
+        moment: Moment,
+        /// The step it is about, from 1, and its name.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        step: Option<(u32, String)>,
+        /// What happened, in a sentence.
+        message: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        code: Option<Code>,
+    },
+    /// An abort rule was looked at.
+    Rule {
+        migration: String,
+        rule: String,
+        value: String,
+        threshold: String,
+        tripped: bool,
+    },
     /// Something a person should know that stops nothing (a slow store, a retry).
     Notice { run: RunId, message: String },
     Complete {
@@ -50,6 +70,32 @@ pub enum Event {
         resumable: bool,
         totals: Counts,
     },
+}
+
+/// Where in its life a migration is. Hooks name these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Moment {
+    Started,
+    Resumed,
+    StepStarted,
+    StepDone,
+    /// A try failed; another follows.
+    StepRetried,
+    StepFailed,
+    /// The way back begins.
+    Undoing,
+    StepUndone,
+    StepUndoFailed,
+    StepKept,
+    /// It rests: paused, waiting, stopped, or something is unknown.
+    Rested,
+    /// Every step is done and validated.
+    Completed,
+    /// Every step is taken back.
+    RolledBack,
+    /// The way back came to its end with something left.
+    RollBackFailed,
 }
 
 /// What a dry run found that a document would become.

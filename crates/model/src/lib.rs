@@ -24,7 +24,7 @@ pub mod value;
 pub use code::Code;
 pub use document::{Body, Document, Guard, Refusal, Revision, Write, WriteOutcome};
 pub use draft::Draft;
-pub use event::Event;
+pub use event::{Event, Moment};
 pub use key::{Key, KeyKind, KeyRange};
 pub use ledger::{Counts, Entry, Journal, JournalError};
 pub use schema::{Schema, Version, VersionCode};
