@@ -148,6 +148,15 @@ pub struct ApproveStep {
     pub question: String,
 }
 
+impl ApproveStep {
+    /// Whether this person's word counts: `ada`, or `ada@host` as processes sign.
+    #[must_use]
+    pub fn counts(&self, who: &str) -> bool {
+        let name = who.split('@').next().unwrap_or(who);
+        self.by.is_empty() || self.by.iter().any(|by| by == who || by == name)
+    }
+}
+
 impl StepKind {
     /// The word that files use.
     #[must_use]

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use whimbrel_model::ledger::{Lease, PreimageBlock, PreimageHit, QuarantineItem, Record};
+use whimbrel_model::ledger::{Lease, PreimageBlock, PreimageHit, QuarantineItem, Record, Request};
 use whimbrel_model::{Journal, JournalError, Key};
 
 /// The writing calls of a [`Journal`].
@@ -14,6 +14,7 @@ pub enum JournalCall {
     PutPreimages,
     Release,
     Renew,
+    SettleRequest,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +42,7 @@ type Hook = dyn Fn(Point) -> Result<(), JournalError> + Send + Sync;
 pub struct CrashingJournal {
     inner: Arc<dyn Journal>,
     hook: Box<Hook>,
-    calls: [AtomicU64; 4],
+    calls: [AtomicU64; 5],
 }
 
 impl fmt::Debug for CrashingJournal {
@@ -123,6 +124,31 @@ impl Journal for CrashingJournal {
         keys: &[Key],
     ) -> Result<Vec<Vec<PreimageHit>>, JournalError> {
         self.inner.preimages(subject, keys).await
+    }
+
+    async fn blocks_of(
+        &self,
+        run: &str,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<(u64, PreimageBlock)>, JournalError> {
+        self.inner.blocks_of(run, before, limit).await
+    }
+
+    async fn ask(&self, request: &Request) -> Result<u64, JournalError> {
+        self.inner.ask(request).await
+    }
+
+    async fn requests(&self) -> Result<Vec<Request>, JournalError> {
+        self.inner.requests().await
+    }
+
+    async fn settle_request(&self, fence: u64, id: u64) -> Result<(), JournalError> {
+        self.around(
+            JournalCall::SettleRequest,
+            self.inner.settle_request(fence, id),
+        )
+        .await
     }
 
     async fn quarantined(

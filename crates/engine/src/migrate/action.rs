@@ -62,6 +62,12 @@ pub trait StepAction: Send + Sync {
     /// Whether it changes anything that steps before it have to be judged on again.
     fn writes(&self) -> bool;
 
+    /// Whether [`StepAction::validate`] can tell if the step happened; `false` where there is nothing that it
+    /// looks at.
+    fn judges(&self) -> bool {
+        true
+    }
+
     /// # Errors
     /// What came of it is in the error's [`Fault`].
     async fn forward(&self, cx: &StepContext<'_>) -> Result<StepReport, StepError>;

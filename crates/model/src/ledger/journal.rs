@@ -146,36 +146,17 @@ pub trait Journal: Send + Sync {
         run: &str,
         before: Option<u64>,
         limit: u32,
-    ) -> Result<Vec<(u64, PreimageBlock)>, JournalError> {
-        let _ = (run, before, limit);
-        Err(JournalError::Failed {
-            ledger: self.name().to_owned(),
-            message: "not yet".to_owned(),
-        })
-    }
+    ) -> Result<Vec<(u64, PreimageBlock)>, JournalError>;
 
     /// Leaves a request for whoever holds the lease. Needs none itself. `id` and `at` are the ledger's.
-    async fn ask(&self, request: &Request) -> Result<u64, JournalError> {
-        let _ = request;
-        Err(JournalError::Failed {
-            ledger: self.name().to_owned(),
-            message: "not yet".to_owned(),
-        })
-    }
+    async fn ask(&self, request: &Request) -> Result<u64, JournalError>;
 
-    /// Requests that nobody took yet, oldest first.
-    async fn requests(&self) -> Result<Vec<Request>, JournalError> {
-        Ok(Vec::new())
-    }
+    /// Requests that nobody took yet, oldest first. None in a ledger of an older program that was opened
+    /// for reading.
+    async fn requests(&self) -> Result<Vec<Request>, JournalError>;
 
-    /// Removes a request that was heeded or refused.
-    async fn settle_request(&self, fence: u64, id: u64) -> Result<(), JournalError> {
-        let _ = (fence, id);
-        Err(JournalError::Failed {
-            ledger: self.name().to_owned(),
-            message: "not yet".to_owned(),
-        })
-    }
+    /// Removes a request that was heeded or refused. One that is no longer there is no error.
+    async fn settle_request(&self, fence: u64, id: u64) -> Result<(), JournalError>;
 
     /// Waiting documents of a subject (all subjects where `None`) in filing order, after the label
     /// `after` of that subject.

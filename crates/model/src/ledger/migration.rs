@@ -231,6 +231,8 @@ pub enum MigrationEntry {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PhaseState {
     pub phase: Phase,
+    /// The phase before.
+    pub from: Phase,
     /// Grows with every change.
     pub epoch: u64,
     pub at: String,

@@ -229,6 +229,7 @@ impl State {
                 from.may_become(*to).map_err(|e| e.to_string())?;
                 let state = PhaseState {
                     phase: *to,
+                    from: *from,
                     epoch: *epoch,
                     at: record.at.clone(),
                     by: by.clone(),

@@ -1,10 +1,11 @@
 //! Where ledgers live: an embedded SQLite file, or PostgreSQL where several machines take part.
 //!
 //! Both keep the same tables: `meta` (format, lineage), `record`, `lease`, `preimage_block`,
-//! `preimage_key` and `quarantine`. A record's entry is stored as the very text that its hash covers.
+//! `preimage_key`, `quarantine` and `request`. A record's entry is stored as the very text that its hash covers.
 
 mod cache;
 mod key;
+mod keylist;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "sqlite")]
@@ -12,7 +13,7 @@ mod sqlite;
 
 use crate::url::{StoreUrl, without_secret};
 use std::sync::Arc;
-use whimbrel_model::ledger::{Lease, QuarantineItem, Record};
+use whimbrel_model::ledger::{Lease, QuarantineItem, Record, Request};
 use whimbrel_model::{Journal, JournalError, Timestamp};
 
 /// Opens a ledger by its URL (`sqlite:path`, `postgres://…?schema=name`) and creates it where it is
@@ -195,6 +196,24 @@ fn item_of(
     })?;
     item.attempts = attempts;
     Ok(item)
+}
+
+/// A request as it is kept. Its number is the row's.
+fn request_text(ledger: &str, request: &Request, at: Timestamp) -> Result<String, JournalError> {
+    let request = Request {
+        at: at.to_string(),
+        ..request.clone()
+    };
+    serde_json::to_string(&request)
+        .map_err(|e| failed(ledger, format!("the request cannot be kept: {e}")))
+}
+
+fn request_of(ledger: &str, id: u64, text: &str) -> Result<Request, JournalError> {
+    let request: Request = serde_json::from_str(text).map_err(|e| {
+        let message = format!("request {id} cannot be read ({:?})", e.classify());
+        failed(ledger, message)
+    })?;
+    Ok(Request { id, ..request })
 }
 
 /// Databases count in `i64`.

@@ -6,6 +6,7 @@
 //! the server's clock.
 
 mod preimages;
+mod requests;
 mod trouble;
 
 use super::cache::BlockCache;
@@ -22,7 +23,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{GenericClient, Row};
 use trouble::Trouble;
 use whimbrel_model::ledger::{
-    FORMAT, Lease, NO_HASH, PreimageBlock, PreimageHit, QuarantineItem, Record,
+    FORMAT, Lease, NO_HASH, PreimageBlock, PreimageHit, QuarantineItem, Record, Request,
 };
 use whimbrel_model::{Journal, JournalError, Key, Timestamp};
 
@@ -52,6 +53,15 @@ CREATE TABLE @.preimage_key (
 CREATE TABLE @.quarantine (
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, subject text NOT NULL, label bytea NOT NULL,
   item text NOT NULL, attempts integer NOT NULL, UNIQUE (subject, label));
+";
+
+/// What came after. A ledger that lacks it gets it when it is next opened for writing.
+const ADDED: &str = "
+CREATE TABLE @.request (
+  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, request text NOT NULL);
+ALTER TABLE @.preimage_block ADD COLUMN keys bytea;
+ALTER TABLE @.preimage_block ALTER COLUMN keys SET STORAGE EXTERNAL;
+CREATE INDEX preimage_block_run ON @.preimage_block (run, id);
 ";
 
 pub(super) struct PostgresJournal {
@@ -101,11 +111,9 @@ impl PostgresJournal {
     /// Looks at what is there before anything is written; `false` when there is still no ledger.
     async fn prepare(&self, create: bool) -> Result<bool, Trouble> {
         let mut client = self.client().await?;
-        if self.recognise(&**client).await? {
-            return Ok(true);
-        }
-        if !create {
-            return Ok(false);
+        let ready = self.recognise(&**client).await?;
+        if !create || (ready && self.has_table(&**client, "request").await?) {
+            return Ok(ready);
         }
         let tx = begin(&mut client).await?;
         // Two programs may find nothing at the same time; "WBLG" keeps them apart.
@@ -122,20 +130,16 @@ impl PostgresJournal {
                 .text("INSERT INTO @.meta SELECT $1, replace(gen_random_uuid()::text, '-', '')");
             tx.execute(&meta, &[&FORMAT.cast_signed()]).await?;
         }
+        if !self.has_table(&*tx, "request").await? {
+            tx.batch_execute(&self.sql.text(ADDED)).await?;
+        }
         commit(tx).await?;
         Ok(true)
     }
 
     /// Whether the schema holds a ledger that this program can use.
     async fn recognise(&self, client: &impl GenericClient) -> Result<bool, Trouble> {
-        // Asked of the catalog's rows: a name looked up in vain stays unfound for the rest of a transaction.
-        let exists = "SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-                      WHERE n.nspname = $1 AND c.relname = 'meta'";
-        if client
-            .query_opt(exists, &[&self.sql.schema])
-            .await?
-            .is_none()
-        {
+        if !self.has_table(client, "meta").await? {
             return Ok(false);
         }
         let row = client
@@ -147,6 +151,16 @@ impl PostgresJournal {
             return Err(JournalError::NewerFormat { ledger, found }.into());
         }
         Ok(true)
+    }
+
+    async fn has_table(&self, client: &impl GenericClient, table: &str) -> Result<bool, Trouble> {
+        // Asked of the catalog's rows: a name looked up in vain stays unfound for the rest of a transaction.
+        let exists = "SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                      WHERE n.nspname = $1 AND c.relname = $2";
+        let found = client
+            .query_opt(exists, &[&self.sql.schema, &table])
+            .await?;
+        Ok(found.is_some())
     }
 
     async fn rows(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, Trouble> {
@@ -394,6 +408,33 @@ impl Journal for PostgresJournal {
     ) -> Result<Vec<Vec<PreimageHit>>, JournalError> {
         let found = self.find_hits(subject, keys).await;
         found.map_err(|t| t.named(&self.name))
+    }
+
+    async fn blocks_of(
+        &self,
+        run: &str,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<(u64, PreimageBlock)>, JournalError> {
+        let found = self.find_blocks(run, before, limit).await;
+        found.map_err(|t| t.named(&self.name))
+    }
+
+    async fn ask(&self, request: &Request) -> Result<u64, JournalError> {
+        let asked = self.put_request(request).await;
+        asked.map_err(|t| t.named(&self.name))
+    }
+
+    async fn requests(&self) -> Result<Vec<Request>, JournalError> {
+        let found = self.waiting_requests().await;
+        found.map_err(|t| t.named(&self.name))
+    }
+
+    async fn settle_request(&self, fence: u64, id: u64) -> Result<(), JournalError> {
+        let id = signed(&self.name, id)?;
+        let sql = "DELETE FROM @.request WHERE id = $1";
+        let done = self.with_lease(fence, sql, &[&id]).await;
+        done.map(drop).map_err(|t| t.named(&self.name))
     }
 
     async fn quarantined(

@@ -5,18 +5,24 @@
 
 mod file;
 mod preimages;
+mod requests;
 mod trouble;
 
 use super::cache::BlockCache;
 use super::key::key_bytes;
-use super::{LeaseRow, check_follows, failed, item_of, item_text, later, signed, unsigned};
+use super::keylist;
+use super::{
+    LeaseRow, check_follows, failed, item_of, item_text, later, request_text, signed, unsigned,
+};
 use async_trait::async_trait;
-use preimages::{BlockRow, find_hits, insert_block};
+use preimages::{BlockRow, blocks_of, find_hits, insert_block};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use trouble::Trouble;
-use whimbrel_model::ledger::{Lease, NO_HASH, PreimageBlock, PreimageHit, QuarantineItem, Record};
+use whimbrel_model::ledger::{
+    Lease, NO_HASH, PreimageBlock, PreimageHit, QuarantineItem, Record, Request,
+};
 use whimbrel_model::{Journal, JournalError, Key, Timestamp};
 
 pub(super) struct SqliteJournal {
@@ -224,6 +230,7 @@ impl Journal for SqliteJournal {
             run: block.run.clone(),
             subject: block.subject.clone(),
             keys: block.keys.iter().map(key_bytes).collect(),
+            list: keylist::pack(&self.name, &block.keys)?,
             data: block.data.clone(),
         };
         self.change(move |tx, name| {
@@ -243,6 +250,40 @@ impl Journal for SqliteJournal {
         let blocks = self.blocks.clone();
         self.call(move |connection, name| find_hits(connection, name, &blocks, &subject, &keys))
             .await
+    }
+
+    async fn blocks_of(
+        &self,
+        run: &str,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<(u64, PreimageBlock)>, JournalError> {
+        let run = run.to_owned();
+        self.call(move |connection, name| blocks_of(connection, name, &run, before, limit))
+            .await
+    }
+
+    async fn ask(&self, request: &Request) -> Result<u64, JournalError> {
+        let request = request.clone();
+        self.change(move |tx, name| {
+            let text = request_text(name, &request, now())?;
+            Ok(unsigned(name, requests::insert(tx, &text)?)?)
+        })
+        .await
+    }
+
+    async fn requests(&self) -> Result<Vec<Request>, JournalError> {
+        self.call(|connection, name| requests::waiting(connection, name))
+            .await
+    }
+
+    async fn settle_request(&self, fence: u64, id: u64) -> Result<(), JournalError> {
+        self.change(move |tx, name| {
+            read_lease(tx, name)?.check(fence)?;
+            tx.execute("DELETE FROM request WHERE id = ?1", [signed(name, id)?])?;
+            Ok(())
+        })
+        .await
     }
 
     async fn quarantined(

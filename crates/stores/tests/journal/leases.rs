@@ -137,6 +137,7 @@ async fn assert_fenced(journal: &dyn Journal, fence: u64, holder: &str) {
         ),
         ("renew", journal.renew(fence, 60_000).await),
         ("give_up", journal.give_up(fence).await),
+        ("settle_request", journal.settle_request(fence, 1).await),
     ] {
         let error = result.expect_err(call);
         assert_eq!(error.code(), Code::LeaseLost, "{call}: {error}");

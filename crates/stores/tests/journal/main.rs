@@ -7,3 +7,4 @@ mod opening;
 mod preimages;
 mod quarantine;
 mod records;
+mod requests;

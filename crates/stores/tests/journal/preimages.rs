@@ -10,6 +10,7 @@ on_both!(
     preimages_come_newest_first_and_all_stay,
     keys_of_every_kind_are_told_apart,
     a_large_block_is_put_at_once,
+    a_run_s_blocks_are_paged_newest_first,
 );
 
 fn block(run: &str, subject: &str, keys: &[Key], data: &[u8]) -> PreimageBlock {
@@ -112,6 +113,44 @@ async fn keys_of_every_kind_are_told_apart(place: Place) {
         let indexes: Vec<u32> = hits.iter().map(|h| h.index).collect();
         assert_eq!(indexes, [u32::try_from(place).unwrap()], "{}", keys[place]);
     }
+}
+
+async fn a_run_s_blocks_are_paged_newest_first(place: Place) {
+    let (journal, fence) = filled(&place, 1).await;
+    let long = Key::text("k\0".repeat(3000));
+    for n in 0..25 {
+        let run = if n % 5 == 0 { "another run" } else { "run" };
+        let keys = [Key::Int(n), Key::Tuple(vec![long.clone(), Key::Int(n)])];
+        let subject = if n % 2 == 0 { "app/a" } else { "app/b" };
+        let block = block(run, subject, &keys, n.to_string().as_bytes());
+        journal.put_preimages(fence, &block).await.unwrap();
+    }
+    let (mut found, mut before) = (Vec::new(), None);
+    loop {
+        let page = journal.blocks_of("run", before, 6).await.unwrap();
+        let Some((last, _)) = page.last() else { break };
+        assert!(page.len() <= 6 && before.is_none_or(|b| page[0].0 < b));
+        assert!(page.windows(2).all(|w| w[0].0 > w[1].0));
+        before = Some(*last);
+        found.extend(page.into_iter().map(|(_, block)| block));
+    }
+    let wanted: Vec<PreimageBlock> = (0..25)
+        .rev()
+        .filter(|n| n % 5 != 0)
+        .map(|n| {
+            let keys = [Key::Int(n), Key::Tuple(vec![long.clone(), Key::Int(n)])];
+            let subject = if n % 2 == 0 { "app/a" } else { "app/b" };
+            block("run", subject, &keys, n.to_string().as_bytes())
+        })
+        .collect();
+    assert_eq!(found, wanted);
+    assert!(
+        journal
+            .blocks_of("no run", None, 9)
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }
 
 async fn a_large_block_is_put_at_once(place: Place) {

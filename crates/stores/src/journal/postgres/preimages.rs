@@ -4,7 +4,7 @@ use super::trouble::Trouble;
 use super::{PostgresJournal, begin, commit};
 use crate::journal::cache::Block;
 use crate::journal::key::key_bytes;
-use crate::journal::{failed, signed, unsigned};
+use crate::journal::{failed, keylist, signed, unsigned};
 use deadpool_postgres::Transaction;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,15 +14,17 @@ use whimbrel_model::{JournalError, Key};
 
 impl PostgresJournal {
     pub(super) async fn put_block(&self, fence: u64, block: &PreimageBlock) -> Result<(), Trouble> {
+        let list = keylist::pack(&self.name, &block.keys)?;
         let mut client = self.client().await?;
         let tx = begin(&mut client).await?;
         self.lease_row(&tx, false).await?.check(fence)?;
         let run = self.name_id(&tx, &block.run).await?;
         let subject = self.name_id(&tx, &block.subject).await?;
         let insert =
-            "INSERT INTO @.preimage_block (run, subject, data) VALUES ($1, $2, $3) RETURNING id";
+            "INSERT INTO @.preimage_block (run, subject, data, keys) VALUES ($1, $2, $3, $4)
+             RETURNING id";
         let rows = self
-            .run(&tx, insert, &[&run, &subject, &block.data])
+            .run(&tx, insert, &[&run, &subject, &block.data, &list])
             .await?;
         let id: i64 = first(&self.name, &rows)?.try_get(0)?;
         let keys: Vec<Vec<u8>> = block.keys.iter().map(key_bytes).collect();
@@ -81,6 +83,32 @@ impl PostgresJournal {
             }
         }
         Ok(answers)
+    }
+
+    pub(super) async fn find_blocks(
+        &self,
+        run: &str,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<(u64, PreimageBlock)>, Trouble> {
+        let before = before.map_or(Ok(i64::MAX), |id| signed(&self.name, id))?;
+        let sql = "SELECT b.id, n.name, b.keys, b.data FROM @.preimage_block b
+                   JOIN @.preimage_name n ON n.id = b.subject
+                   WHERE b.run = (SELECT id FROM @.preimage_name WHERE name = $1) AND b.id < $2
+                   ORDER BY b.id DESC LIMIT $3";
+        let rows = self.rows(sql, &[&run, &before, &i64::from(limit)]).await?;
+        let mut blocks = Vec::with_capacity(rows.len());
+        for row in rows {
+            let id = unsigned(&self.name, row.try_get(0)?)?;
+            let block = PreimageBlock {
+                run: run.to_owned(),
+                subject: row.try_get(1)?,
+                keys: keylist::unpack(&self.name, id, row.try_get(2)?)?,
+                data: row.try_get(3)?,
+            };
+            blocks.push((id, block));
+        }
+        Ok(blocks)
     }
 
     async fn load(

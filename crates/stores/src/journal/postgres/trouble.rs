@@ -26,6 +26,10 @@ impl From<Error> for Trouble {
 }
 
 impl Trouble {
+    pub(super) fn is_undefined_table(&self) -> bool {
+        matches!(self, Self::Postgres(e) if e.code() == Some(&SqlState::UNDEFINED_TABLE))
+    }
+
     pub(super) fn named(self, ledger: &str) -> JournalError {
         match self {
             Self::Journal(error) => error,

@@ -1,5 +1,6 @@
 //! The ledger's file: made, recognised, set up.
 
+use super::requests;
 use super::trouble::{BUSY_WAIT, Trouble};
 use crate::journal::failed;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
@@ -31,6 +32,13 @@ CREATE TABLE preimage_key (
 CREATE TABLE quarantine (
   id INTEGER PRIMARY KEY AUTOINCREMENT, subject TEXT NOT NULL, label TEXT NOT NULL,
   item TEXT NOT NULL, attempts INTEGER NOT NULL, UNIQUE (subject, label));
+";
+
+/// What came after. A ledger that lacks it gets it when it is next opened for writing.
+const ADDED: &str = "
+CREATE TABLE request (id INTEGER PRIMARY KEY AUTOINCREMENT, request TEXT NOT NULL);
+ALTER TABLE preimage_block ADD COLUMN keys BLOB;
+CREATE INDEX preimage_block_run ON preimage_block (run, id);
 ";
 
 pub(super) fn open(
@@ -91,7 +99,7 @@ fn prepare(connection: &mut Connection, name: &str, create: bool) -> Result<bool
     connection.pragma_update(None, "wal_autocheckpoint", 4096)?;
     connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
     connection.set_prepared_statement_cache_capacity(32);
-    if !ready {
+    if create && !(ready && requests::has_table(connection)?) {
         let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         // Another process may have made it since.
         if !recognise(&tx, name)? {
@@ -101,6 +109,9 @@ fn prepare(connection: &mut Connection, name: &str, create: bool) -> Result<bool
                 params![FORMAT],
             )?;
             tx.pragma_update(None, "application_id", APPLICATION_ID)?;
+        }
+        if !requests::has_table(&tx)? {
+            tx.execute_batch(ADDED)?;
         }
         tx.commit()?;
     }

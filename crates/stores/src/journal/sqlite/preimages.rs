@@ -2,11 +2,11 @@
 
 use super::trouble::Trouble;
 use crate::journal::cache::{Block, BlockCache};
-use crate::journal::{signed, unsigned};
+use crate::journal::{keylist, signed, unsigned};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Transaction, params};
 use std::collections::HashMap;
 use std::sync::Arc;
-use whimbrel_model::ledger::{PreimageHit, RunId};
+use whimbrel_model::ledger::{PreimageBlock, PreimageHit, RunId};
 
 /// The number that stands for a run or a subject.
 fn name_id(tx: &Transaction<'_>, name: &str) -> Result<i64, Trouble> {
@@ -28,14 +28,18 @@ pub(super) struct BlockRow {
     pub run: RunId,
     pub subject: String,
     pub keys: Vec<Vec<u8>>,
+    /// All the keys, packed.
+    pub list: Vec<u8>,
     pub data: Vec<u8>,
 }
 
 pub(super) fn insert_block(tx: &Transaction<'_>, block: &BlockRow) -> Result<(), Trouble> {
     let run = name_id(tx, &block.run)?;
     let subject = name_id(tx, &block.subject)?;
-    tx.prepare_cached("INSERT INTO preimage_block (run, subject, data) VALUES (?1, ?2, ?3)")?
-        .execute(params![run, subject, block.data])?;
+    tx.prepare_cached(
+        "INSERT INTO preimage_block (run, subject, data, keys) VALUES (?1, ?2, ?3, ?4)",
+    )?
+    .execute(params![run, subject, block.data, block.list])?;
     let id = tx.last_insert_rowid();
     let mut insert = tx.prepare_cached(
         "INSERT INTO preimage_key (subject, key, block, idx) VALUES (?1, ?2, ?3, ?4)",
@@ -82,6 +86,38 @@ pub(super) fn find_hits(
         answers.push(hits);
     }
     Ok(answers)
+}
+
+pub(super) fn blocks_of(
+    connection: &Connection,
+    name: &str,
+    run: &str,
+    before: Option<u64>,
+    limit: u32,
+) -> Result<Vec<(u64, PreimageBlock)>, Trouble> {
+    let Some(number) = known_name(connection, run)? else {
+        return Ok(Vec::new());
+    };
+    let before = before.map_or(Ok(i64::MAX), |id| signed(name, id))?;
+    let mut select = connection.prepare_cached(
+        "SELECT b.id, n.name, b.keys, b.data FROM preimage_block b
+         JOIN preimage_name n ON n.id = b.subject
+         WHERE b.run = ?1 AND b.id < ?2 ORDER BY b.id DESC LIMIT ?3",
+    )?;
+    let mut rows = select.query(params![number, before, limit])?;
+    let mut blocks = Vec::new();
+    while let Some(row) = rows.next()? {
+        let id = unsigned(name, row.get(0)?)?;
+        let list: Option<Vec<u8>> = row.get(2)?;
+        let block = PreimageBlock {
+            run: run.to_owned(),
+            subject: row.get(1)?,
+            keys: keylist::unpack(name, id, list.as_deref())?,
+            data: row.get(3)?,
+        };
+        blocks.push((id, block));
+    }
+    Ok(blocks)
 }
 
 fn load_block(
