@@ -73,6 +73,8 @@ pub(crate) struct Handled {
     pub settled: Vec<String>,
     /// Where the next page begins, if not behind the page's last key.
     pub through: Option<Key>,
+    /// What is to be remembered of the chunk beyond its counts, with its checkpoint.
+    pub note: Option<Box<serde_json::Value>>,
 }
 
 /// A job made ready: what it is, what it does, and to which documents.
@@ -440,6 +442,7 @@ impl Shared {
             counts,
             failures,
             settled,
+            note,
             ..
         } = handled;
         if !counts.balanced() {
@@ -473,6 +476,7 @@ impl Shared {
             through,
             counts,
             last,
+            note,
         };
         self.ledger
             .append(self.lease.fence(), vec![entry], &items)

@@ -452,6 +452,7 @@ impl Tally {
             failures: self.failures,
             settled: self.settled,
             through: None,
+            note: None,
         }
     }
 }

@@ -130,6 +130,10 @@ pub enum Entry {
         counts: Counts,
         /// Whether the partition is finished.
         last: bool,
+        /// What the job must remember of the chunk beyond its counts (an archive's chunk: its name and
+        /// hash). Not folded into the state: it is read back from the records.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        note: Option<Box<serde_json::Value>>,
     },
     /// Waiting documents were handled by `run`: they leave quarantine.
     QuarantineResolved {

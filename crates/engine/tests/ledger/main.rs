@@ -56,6 +56,7 @@ fn chunk(n: i64, last: bool) -> Entry {
         through: Some(Key::Int(n)),
         counts: counts(1),
         last,
+        note: None,
     }
 }
 

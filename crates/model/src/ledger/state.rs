@@ -164,6 +164,7 @@ impl State {
                 through,
                 counts,
                 last,
+                ..
             } => {
                 let state = self.running(run, record)?;
                 let part = state
@@ -331,6 +332,7 @@ mod tests {
             through: Some(Key::Int(3)),
             counts,
             last,
+            note: None,
         }
     }
 

@@ -163,6 +163,7 @@ pub fn chunk(run: &str, through: i64) -> Entry {
             ..Counts::default()
         },
         last: false,
+        note: None,
     }
 }
 

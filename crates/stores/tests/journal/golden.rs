@@ -51,6 +51,7 @@ fn entries() -> Vec<(Entry, &'static str)> {
         through,
         counts,
         last,
+        note: None,
     };
     let (code, message) = (Code::StoreUnavailable, "it went away".to_owned());
     vec![
