@@ -2,10 +2,14 @@
 //! sense; nothing here runs anything.
 
 mod check;
+mod diff;
 mod phase;
+mod standing;
 
-pub use check::{PlanError, check};
+pub use check::{Means, PlanError, Resolve, check, check_each, check_named, points_of_no_return};
+pub use diff::{Change, difference};
 pub use phase::{Phase, PhaseError};
+pub use standing::{Standing, StandingKind, standing};
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -1,10 +1,12 @@
-//! What turns one document into another: TOML operations, TypeScript and JavaScript, JSON Schema.
+//! What turns one document into another: TOML operations, TypeScript and JavaScript, JSON Schema; and the
+//! loaders of a project's files.
 
 mod checks;
 mod error;
 mod json_schema;
 mod judge;
 mod load;
+mod migrations;
 mod operation;
 mod rules;
 #[cfg(feature = "typescript")]
@@ -17,6 +19,7 @@ pub use error::LoadError;
 pub use json_schema::{JsonSchema, compare_json_schemas};
 pub use judge::{judge, judge_all};
 pub use load::load_schema;
+pub use migrations::{load_migrations, parse_migration};
 pub use operation::Operations;
 pub use rules::{Rules, load_rules, parse_rules};
 #[cfg(feature = "typescript")]
