@@ -15,8 +15,10 @@ use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::group::GroupPages;
 use crate::job::{ChunkContext, Failure, Handled, Job, Work};
+use crate::ledger::Ledger;
 use crate::options::{JobOptions, Place, Report};
 use crate::pages::{Pages, WholeCollection, width};
+use crate::undo::UndoLog;
 use crate::upgrade::reject_failure;
 
 /// Copy the documents of one collection through one rule.
@@ -55,7 +57,7 @@ impl Engine {
     /// # Errors
     /// The run stopped before its end; [`EngineError::resumable`] says whether calling again goes on.
     pub async fn copy(&self, job: CopyJob) -> Result<Report, EngineError> {
-        let prepared = job.prepare().await?;
+        let prepared = job.prepare(self.ledger.clone()).await?;
         self.drive(prepared).await
     }
 
@@ -74,8 +76,8 @@ impl Engine {
             pages,
             expected,
             ..
-        } = job.prepare().await?;
-        let work = CopyWork::new(job);
+        } = job.prepare(None).await?;
+        let work = CopyWork::new(job, None);
         let mut previews = Vec::new();
         let look = async |page: Page, cx: &ChunkContext| {
             let mut handled = Handled::default();
@@ -111,28 +113,33 @@ impl CopyJob {
             .flat_map(Schema::versions)
             .map(|v| json!({ "number": v.number, "checksum": v.code.checksum() }))
             .collect();
+        let mut parameters = json!({
+            "source": [self.source.to_string(), self.source.store.name()],
+            "target": [self.target.to_string(), self.target.store.name()],
+            "rule": self.rule.name,
+            "checksum": self.rule.checksum,
+            "read_as": self.rule.read_as,
+            "versions": versions,
+            "skip_existing": self.options.skip_existing,
+        });
+        // Only where it is so: the runs of older programs mean the same as before.
+        if self.options.undoable {
+            parameters["undoable"] = json!(true);
+        }
         JobSpec {
             kind: JobKind::Copy,
             title: self.subject(),
             subject: self.subject(),
-            parameters: json!({
-                "source": [self.source.to_string(), self.source.store.name()],
-                "target": [self.target.to_string(), self.target.store.name()],
-                "rule": self.rule.name,
-                "checksum": self.rule.checksum,
-                "read_as": self.rule.read_as,
-                "versions": versions,
-                "skip_existing": self.options.skip_existing,
-            }),
+            parameters,
         }
     }
 
-    async fn prepare(&self) -> Result<Job, EngineError> {
+    async fn prepare(&self, ledger: Option<Arc<Ledger>>) -> Result<Job, EngineError> {
         let (_, expected) = self.source.must_exist(self.options.patience).await?;
         self.check()?;
         let stores = [self.source.store.as_ref(), self.target.store.as_ref()];
         let (mut parallel, most) = width(&self.options, &stores);
-        let work = CopyWork::new(self);
+        let work = CopyWork::new(self, ledger);
         let pages: Arc<dyn Pages> = match (&self.rule.group, &self.scratch) {
             (Some(grouping), Some(scratch)) => {
                 parallel = 1;
@@ -203,7 +210,14 @@ pub(crate) struct CopyWork {
 }
 
 impl CopyWork {
-    pub(crate) fn new(job: &CopyJob) -> Self {
+    /// `ledger` is where an undoable copy records what it does.
+    pub(crate) fn new(job: &CopyJob, ledger: Option<Arc<Ledger>>) -> Self {
+        let log = ledger
+            .filter(|_| job.options.undoable)
+            .map(|ledger| UndoLog {
+                ledger,
+                target: job.target.clone(),
+            });
         let deriver = Deriver {
             rule: job.rule.clone(),
             schema: job.schema.clone(),
@@ -218,6 +232,7 @@ impl CopyWork {
                 job.target.clone(),
                 job.options.skip_existing,
                 ignored,
+                log,
             )),
             scratch: job.scratch.clone(),
         }

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use whimbrel_model::ledger::Counts;
 use whimbrel_model::{
-    Body, Code, DocError, Document, Draft, Fingerprint, Guard, Key, KeyKind, KeyRange, Map, Value,
-    Write, WriteOutcome,
+    Body, Code, DocError, Document, Draft, Fingerprint, Guard, Key, KeyKind, KeyRange, Write,
+    WriteOutcome,
 };
 
 use crate::derive::{Output, Unit};
@@ -15,15 +15,11 @@ use crate::error::EngineError;
 use crate::job::{ChunkContext, Failure, Handled};
 use crate::options::Place;
 use crate::pages::batches;
-
-/// The target collection that remembers which target documents came from which source document.
-pub const PROVENANCE: &str = "_whimbrel_provenance";
+use crate::provenance::{PROVENANCE, Provenance, Spot, provenance_body, read_provenance};
+use crate::undo::UndoLog;
 
 /// How often a unit whose target changes meanwhile is decided anew.
 const ROUNDS: u32 = 8;
-
-/// Where a target document lies.
-type Spot = (String, Key);
 
 pub(crate) struct Deliverer {
     pub target: Place,
@@ -33,6 +29,8 @@ pub(crate) struct Deliverer {
     /// By target collection: whether it was empty when the run first looked. Only then may writes be tried
     /// without looking first.
     fresh: Mutex<HashMap<String, bool>>,
+    /// Where what is replaced is kept for the way back, if it is.
+    log: Option<UndoLog>,
 }
 
 /// What became of one unit.
@@ -48,12 +46,18 @@ enum Fate {
 }
 
 impl Deliverer {
-    pub(crate) fn new(target: Place, skip_existing: bool, ignored: Vec<String>) -> Self {
+    pub(crate) fn new(
+        target: Place,
+        skip_existing: bool,
+        ignored: Vec<String>,
+        log: Option<UndoLog>,
+    ) -> Self {
         Self {
             target,
             skip_existing,
             ignored,
             fresh: Mutex::new(HashMap::new()),
+            log,
         }
     }
 
@@ -73,7 +77,7 @@ impl Deliverer {
             }
             let look = again || round > 0 || !self.all_fresh(&open);
             let units = Arc::new(open);
-            let fates = self.round(&units, look).await?;
+            let fates = self.round(&units, look, cx).await?;
             let mut lost = Vec::new();
             for (unit, fate) in Arc::unwrap_or_clone(units).into_iter().zip(fates) {
                 match fate {
@@ -162,19 +166,20 @@ impl Deliverer {
         self: &Arc<Self>,
         units: &Arc<Vec<Unit>>,
         look: bool,
+        cx: &ChunkContext,
     ) -> Result<Vec<Fate>, EngineError> {
-        let seen = if look {
+        let seen = Arc::new(if look {
             self.look(units).await?
         } else {
             Seen::default()
-        };
-        let (me, units) = (Arc::clone(self), Arc::clone(units));
+        });
+        let (me, units, there) = (Arc::clone(self), Arc::clone(units), Arc::clone(&seen));
         // Comparing is computing: it must not hold up the runtime.
         let plans: Vec<Result<Plan, DocError>> =
-            tokio::task::spawn_blocking(move || units.iter().map(|u| me.plan(u, &seen)).collect())
+            tokio::task::spawn_blocking(move || units.iter().map(|u| me.plan(u, &there)).collect())
                 .await
                 .map_err(|e| EngineError::Counts(format!("a comparison ended abnormally ({e})")))?;
-        self.write(plans).await
+        self.write(plans, &seen, cx).await
     }
 
     /// Reads what the target has of the units: their provenance, and every document that it or the unit
@@ -357,7 +362,12 @@ impl Deliverer {
         Ok(draft.fingerprint()?)
     }
 
-    async fn write(&self, plans: Vec<Result<Plan, DocError>>) -> Result<Vec<Fate>, EngineError> {
+    async fn write(
+        &self,
+        plans: Vec<Result<Plan, DocError>>,
+        seen: &Seen,
+        cx: &ChunkContext,
+    ) -> Result<Vec<Fate>, EngineError> {
         let mut fates: Vec<Option<Fate>> = Vec::new();
         fates.resize_with(plans.len(), || None);
         let mut work = Vec::new();
@@ -388,7 +398,14 @@ impl Deliverer {
                 plan.count = plan.writes.len();
                 writes.append(&mut plan.writes);
             }
+            if let Some(log) = &self.log {
+                let before = writes.iter().map(|w| seen.replaced_by(w)).collect();
+                log.record(cx, &writes, before).await?;
+            }
             let outcomes = self.write_in_parts(&writes).await?;
+            if let Some(log) = &self.log {
+                log.strike(cx, &writes, &outcomes).await?;
+            }
             let mut at = 0;
             for (i, plan) in batch {
                 let end = at + plan.count;
@@ -488,12 +505,22 @@ struct Seen {
     provenance: HashMap<String, Provenance>,
 }
 
-struct Provenance {
-    document: Document,
-    spots: Vec<Spot>,
-}
-
 impl Seen {
+    /// The document that a planned write changes or removes.
+    fn replaced_by(&self, write: &Write) -> Option<Body> {
+        if write.guard == Guard::Absent {
+            return None;
+        }
+        let found = if write.collection == PROVENANCE {
+            let record = self.provenance.get(&write.key.to_string());
+            record.map(|record| &record.document)
+        } else {
+            let spot = (write.collection.clone(), write.key.clone());
+            self.documents.get(&spot)
+        };
+        found.map(|doc| doc.body.clone())
+    }
+
     fn remember(&mut self, name: &Key, document: Document) -> Result<(), EngineError> {
         let spots = read_provenance(&document.body).ok_or_else(|| EngineError::Job {
             code: Code::DocMalformed,
@@ -505,39 +532,6 @@ impl Seen {
             .insert(name.to_string(), Provenance { document, spots });
         Ok(())
     }
-}
-
-fn provenance_body(spots: &[Spot]) -> Body {
-    let targets = spots
-        .iter()
-        .map(|(collection, key)| {
-            let key = serde_json::to_string(key).unwrap_or_default();
-            Value::Array(vec![Value::String(collection.clone()), Value::String(key)])
-        })
-        .collect();
-    Body::Map(Map::from_iter([(
-        "targets".to_owned(),
-        Value::Array(targets),
-    )]))
-}
-
-fn read_provenance(body: &Body) -> Option<Vec<Spot>> {
-    let map = body.map().ok()?;
-    let Some(Value::Array(targets)) = map.get("targets") else {
-        return None;
-    };
-    targets
-        .iter()
-        .map(|target| match target {
-            Value::Array(pair) => match pair.as_slice() {
-                [Value::String(collection), Value::String(key)] => {
-                    Some((collection.clone(), serde_json::from_str(key).ok()?))
-                }
-                _ => None,
-            },
-            _ => None,
-        })
-        .collect()
 }
 
 /// Two sources of one chunk that want the same target document: the second one fails.

@@ -1,7 +1,8 @@
 //! What a document was before an upgrade wrote it: the way back.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use whimbrel_model::ledger::RunId;
 use whimbrel_model::{Body, DocContext, DocError, Draft, Fingerprint, Key, Map, Schema, Timestamp};
 
 use crate::error::EngineError;
@@ -13,6 +14,26 @@ pub(crate) struct Preimages {
     by_key: HashMap<Key, Vec<StoredPreimage>>,
     /// What each run's transforms saw as now.
     instants: HashMap<String, Timestamp>,
+}
+
+/// What runs did to a document's version.
+pub(crate) struct Before {
+    /// The one that they found.
+    version: u32,
+    /// The one that they made of it.
+    brought_to: u32,
+}
+
+impl Before {
+    /// Where taking them back brings the document from version `now`: it never goes further the way that
+    /// the runs went.
+    pub(crate) fn goal(&self, now: u32) -> u32 {
+        if self.brought_to < self.version {
+            now.max(self.version)
+        } else {
+            now.min(self.version)
+        }
+    }
 }
 
 impl Preimages {
@@ -60,6 +81,30 @@ impl Preimages {
             .any(|p| p.run == run && p.entry.after == now)
     }
 
+    /// The writes that made the document (with print `print`, at `version`) what it is, newest first, as
+    /// far back as nothing else wrote in between; only those before the block `newest`.
+    fn writes(
+        &self,
+        key: &Key,
+        print: Fingerprint,
+        version: u32,
+        newest: u64,
+    ) -> impl Iterator<Item = &StoredPreimage> {
+        let hits = self.of(key);
+        let mut now = Some((print, version, newest));
+        std::iter::from_fn(move || {
+            let (print, version, newest) = now?;
+            // The same content may have been there several times: each write is looked for among those
+            // before the one that was found last. So the walk ends, too.
+            let hit = hits
+                .iter()
+                .find(|p| p.block < newest && p.entry.to == version && p.entry.after == print)?;
+            let before = Body::Json(hit.entry.before.clone()).fingerprint();
+            now = before.ok().map(|print| (print, hit.entry.from, hit.block));
+            Some(hit)
+        })
+    }
+
     /// The exact document that `current` (at version `from`) once was, at the version nearest to `to` on
     /// the way there: found by following writes backwards in time while nothing else wrote in between.
     /// `None` where no such document is nearer than `current` itself: the app wrote since.
@@ -70,30 +115,45 @@ impl Preimages {
         from: u32,
         to: u32,
     ) -> Option<(u32, Body)> {
-        let (mut at, mut print, mut newest) = (from, current, u64::MAX);
-        let mut best: Option<(u32, Body)> = None;
-        // The same content may have been there several times: each write is looked for among those
-        // before the one that was found last. So the walk ends, too.
-        while let Some(hit) = self
-            .of(key)
-            .iter()
-            .find(|p| p.block < newest && p.entry.to == at && p.entry.after == print)
-        {
-            let before = Body::Json(hit.entry.before.clone());
-            (at, newest) = (hit.entry.from, hit.block);
-            let Ok(same) = before.fingerprint() else {
-                break;
-            };
-            print = same;
-            let reached = best.as_ref().map_or(from, |(version, _)| *version);
+        let mut best: Option<&StoredPreimage> = None;
+        for hit in self.writes(key, current, from, u64::MAX) {
+            let (at, reached) = (hit.entry.from, best.map_or(from, |b| b.entry.from));
             if (reached.min(to)..=reached.max(to)).contains(&at) && at != reached {
-                best = Some((at, before));
+                best = Some(hit);
                 if at == to {
                     break;
                 }
             }
         }
-        best
+        best.map(|hit| (hit.entry.from, Body::Json(hit.entry.before.clone())))
+    }
+
+    /// Where the document was before `runs` wrote it. `None`: they never did.
+    pub(crate) fn before(
+        &self,
+        key: &Key,
+        current: Fingerprint,
+        version: u32,
+        runs: &HashSet<RunId>,
+    ) -> Option<Before> {
+        let theirs = |hit: &&StoredPreimage| runs.contains(&hit.run);
+        let mut writes = self.writes(key, current, version, u64::MAX).filter(theirs);
+        let newest = match writes.next() {
+            Some(newest) => newest,
+            // The app wrote since, so that nothing tells whether a write happened but that it was meant
+            // to. Of several the last one was: the others had lost their guard.
+            None => self.of(key).iter().find(theirs)?,
+        };
+        let former = Body::Json(newest.entry.before.clone()).fingerprint().ok();
+        let oldest = former.and_then(|print| {
+            self.writes(key, print, newest.entry.from, newest.block)
+                .filter(theirs)
+                .last()
+        });
+        Some(Before {
+            version: oldest.unwrap_or(newest).entry.from,
+            brought_to: newest.entry.to,
+        })
     }
 
     /// What each version's `up` dropped from this document when it was upgraded, found by running `up`

@@ -73,7 +73,7 @@ impl Engine {
                 without_key: 0,
             });
         }
-        let work = Arc::new(CopyWork::new(&job));
+        let work = Arc::new(CopyWork::new(&job, self.ledger.clone()));
         self.retry(job.spec(), job.source, work, job.options, only)
             .await
     }

@@ -6,11 +6,11 @@ use async_trait::async_trait;
 use serde_json::json;
 use whimbrel_model::ledger::{Counts, JobKind, JobSpec};
 use whimbrel_model::{
-    Body, Code, DocContext, DocError, Document, Draft, Fingerprint, Guard, Key, Page, Schema,
-    Timestamp, Write, WriteOutcome,
+    Body, Code, DocError, Document, Guard, Key, Page, Schema, Write, WriteOutcome,
 };
 
 use crate::chunk::UPGRADE_BYTES;
+use crate::decide::{Decider, Fate, Goal, Planned};
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::job::{ChunkContext, Failure, Handled, Job, Work};
@@ -18,9 +18,10 @@ use crate::ledger::{Ledger, PreimageEntry};
 use crate::options::{JobOptions, Place, Report};
 use crate::pages::{ChosenKeys, Pages, WholeCollection, batches, width};
 use crate::preimage::Preimages;
+use crate::tally::Tally;
 
 /// How often a document that changes under the upgrade is read and decided anew.
-const ROUNDS: u32 = 8;
+pub(crate) const ROUNDS: u32 = 8;
 
 /// Bring the documents of a collection to one schema version, in place.
 #[derive(Clone, Debug)]
@@ -51,29 +52,14 @@ impl Engine {
     /// # Errors
     /// The run stopped before its end; [`EngineError::resumable`] says whether calling again goes on.
     pub async fn upgrade(&self, job: UpgradeJob) -> Result<Report, EngineError> {
-        let prepared = self.prepare_upgrade(&job).await?;
-        self.drive(prepared).await
-    }
-
-    async fn prepare_upgrade(&self, job: &UpgradeJob) -> Result<Job, EngineError> {
         job.check()?;
-        let (_, expected) = job.place.must_exist(job.options.patience).await?;
-        let (parallel, most) = width(&job.options, &[job.place.store.as_ref()]);
         if let Some(key) = &job.key {
-            self.must_not_fail(job, key).await?;
+            job.place.must_exist(job.options.patience).await?;
+            self.must_not_fail(&job, key).await?;
         }
-        let (pages, expected) = job.pages(expected);
-        let ledger = self.ledger.clone();
-        Ok(Job {
-            spec: job.spec(),
-            pages,
-            work: Arc::new(UpgradeWork::new(job, ledger)),
-            watched: job.place.clone(),
-            expected,
-            parallel,
-            most,
-            options: job.options.clone(),
-        })
+        let work = UpgradeWork::new(&job, self.ledger.clone());
+        let prepared = job.prepare(job.spec(), work).await?;
+        self.drive(prepared).await
     }
 
     /// What [`Engine::upgrade`] would do, without writing anything anywhere. `sample` receives the first
@@ -146,6 +132,27 @@ impl From<Planned> for UpgradePreview {
 }
 
 impl UpgradeJob {
+    /// The same loop for the upgrade and for its undo.
+    pub(crate) async fn prepare(
+        &self,
+        spec: JobSpec,
+        work: UpgradeWork,
+    ) -> Result<Job, EngineError> {
+        let (_, documents) = self.place.must_exist(self.options.patience).await?;
+        let (parallel, most) = width(&self.options, &[self.place.store.as_ref()]);
+        let (pages, expected) = self.pages(documents);
+        Ok(Job {
+            spec,
+            pages,
+            work: Arc::new(work),
+            watched: self.place.clone(),
+            expected,
+            parallel,
+            most,
+            options: self.options.clone(),
+        })
+    }
+
     /// The documents that the job looks at, and how many they are, given how many there are in all.
     fn pages(&self, all: Option<u64>) -> (Arc<dyn Pages>, Option<u64>) {
         let place = self.place.clone();
@@ -161,7 +168,7 @@ impl UpgradeJob {
         }
     }
 
-    fn check(&self) -> Result<(), EngineError> {
+    pub(crate) fn check(&self) -> Result<(), EngineError> {
         self.schema.version(self.to)?;
         Ok(())
     }
@@ -201,39 +208,28 @@ pub(crate) fn upgrade_subject(place: &Place) -> String {
 
 pub(crate) struct UpgradeWork {
     place: Place,
-    schema: Arc<Schema>,
-    to: u32,
+    decider: Arc<Decider>,
     ledger: Option<Arc<Ledger>>,
     /// Whether earlier runs changed this collection: only then can there be pre-images to look for.
     history: bool,
 }
 
-/// A document that is to be written.
-pub(crate) struct Planned {
-    doc: Document,
-    from: u32,
-    after: bytes::Bytes,
-    print: Fingerprint,
-}
-
-enum Fate {
-    Move(Planned),
-    Unchanged(Key),
-    Written(Key),
-    Newer,
-    Fail(Failure),
-}
-
 impl UpgradeWork {
     pub(crate) fn new(job: &UpgradeJob, ledger: Option<Arc<Ledger>>) -> Self {
+        Self::towards(Goal::Version(job.to), job, ledger)
+    }
+
+    pub(crate) fn towards(goal: Goal, job: &UpgradeJob, ledger: Option<Arc<Ledger>>) -> Self {
         let subject = upgrade_subject(&job.place);
         let history = ledger
             .as_ref()
             .is_some_and(|l| l.state().runs.values().any(|r| r.job.subject == subject));
         Self {
             place: job.place.clone(),
-            schema: Arc::new(job.schema.clone()),
-            to: job.to,
+            decider: Arc::new(Decider {
+                schema: job.schema.clone(),
+                goal,
+            }),
             ledger,
             history,
         }
@@ -245,7 +241,7 @@ impl UpgradeWork {
                 // A document that is there already needs none, unless this very run may have written it.
                 let keys = docs
                     .iter()
-                    .filter(|d| again || !self.is_there(d))
+                    .filter(|d| again || !self.decider.is_there(d))
                     .map(|d| d.key.clone())
                     .collect();
                 Preimages::load(ledger, &self.place.to_string(), keys).await
@@ -254,22 +250,17 @@ impl UpgradeWork {
         }
     }
 
-    fn is_there(&self, doc: &Document) -> bool {
-        let draft = Draft::from_body(doc.body.clone());
-        draft.is_ok_and(|mut draft| self.schema.version_of(&mut draft) == Ok(self.to))
-    }
-
     async fn decide(
         &self,
         docs: Vec<Document>,
         cx: &ChunkContext,
     ) -> Result<Vec<Fate>, EngineError> {
         let images = self.preimages(&docs, cx.again).await?;
-        let (schema, to, now) = (Arc::clone(&self.schema), self.to, cx.now);
+        let (decider, now) = (Arc::clone(&self.decider), cx.now);
         let run = cx.again.then(|| cx.run.clone());
         tokio::task::spawn_blocking(move || {
             docs.into_iter()
-                .map(|doc| decide_one(doc, &schema, to, now, &images, run.as_deref()))
+                .map(|doc| decider.decide(doc, now, &images, run.as_deref()))
                 .collect()
         })
         .await
@@ -306,7 +297,7 @@ impl UpgradeWork {
                     key: m.doc.key.clone(),
                     before: m.doc.body.clone().into_json(),
                     from: m.from,
-                    to: self.to,
+                    to: m.to,
                     after: m.print,
                 })
             })
@@ -346,7 +337,7 @@ impl UpgradeWork {
     }
 }
 
-fn no_ledger() -> EngineError {
+pub(crate) fn no_ledger() -> EngineError {
     EngineError::Job {
         code: Code::LedgerFailed,
         message: "no ledger is open, so nothing can be written".to_owned(),
@@ -389,74 +380,6 @@ impl Work for UpgradeWork {
     }
 }
 
-/// Gathers what became of a page's documents.
-#[derive(Default)]
-struct Tally {
-    counts: Counts,
-    failures: Vec<Failure>,
-    settled: Vec<String>,
-    /// See [`ChunkContext::waiting`].
-    waiting: bool,
-}
-
-impl Tally {
-    fn from_page(page: &Page, cx: &ChunkContext) -> Self {
-        let mut tally = Self {
-            waiting: cx.waiting,
-            ..Self::default()
-        };
-        tally.counts.enumerated = (page.documents.len() + page.rejects.len()) as u64;
-        for reject in &page.rejects {
-            tally.failed(reject_failure(reject));
-        }
-        tally
-    }
-
-    fn written(&mut self, key: &Key) {
-        self.counts.written += 1;
-        self.settle(key);
-    }
-
-    fn settle(&mut self, key: &Key) {
-        if self.waiting {
-            self.settled.push(key.to_string());
-        }
-    }
-
-    fn failed(&mut self, failure: Failure) {
-        self.counts.quarantined += 1;
-        self.failures.push(failure);
-    }
-
-    /// Counts what is decided and returns what is to be written.
-    fn sort(&mut self, fates: Vec<Fate>) -> Vec<Planned> {
-        let mut moves = Vec::with_capacity(fates.len());
-        for fate in fates {
-            match fate {
-                Fate::Move(planned) => moves.push(planned),
-                Fate::Unchanged(key) => {
-                    self.counts.unchanged += 1;
-                    self.settle(&key);
-                }
-                Fate::Written(key) => self.written(&key),
-                Fate::Newer => self.counts.newer += 1,
-                Fate::Fail(failure) => self.failed(failure),
-            }
-        }
-        moves
-    }
-
-    fn handled(self) -> Handled {
-        Handled {
-            counts: self.counts,
-            failures: self.failures,
-            settled: self.settled,
-            through: None,
-            note: None,
-        }
-    }
-}
-
 pub(crate) fn reject_failure(reject: &whimbrel_model::Reject) -> Failure {
     Failure {
         label: reject.label.clone(),
@@ -464,95 +387,4 @@ pub(crate) fn reject_failure(reject: &whimbrel_model::Reject) -> Failure {
         version: None,
         error: DocError::new(Code::DocUnreadable, reject.reason.clone()),
     }
-}
-
-fn decide_one(
-    doc: Document,
-    schema: &Schema,
-    to: u32,
-    now: Timestamp,
-    images: &Preimages,
-    again_in: Option<&str>,
-) -> Fate {
-    match try_decide(&doc, schema, to, now, images, again_in) {
-        Ok(Verdict::Stay { ours: true }) => Fate::Written(doc.key),
-        Ok(Verdict::Stay { ours: false }) => Fate::Unchanged(doc.key),
-        Ok(Verdict::Newer) => Fate::Newer,
-        Ok(Verdict::Go { from, after, print }) => Fate::Move(Planned {
-            doc,
-            from,
-            after,
-            print,
-        }),
-        Err((version, error)) => Fate::Fail(Failure::of(&doc.key, version, error)),
-    }
-}
-
-enum Verdict {
-    Stay {
-        ours: bool,
-    },
-    Newer,
-    Go {
-        from: u32,
-        after: bytes::Bytes,
-        print: Fingerprint,
-    },
-}
-
-fn try_decide(
-    doc: &Document,
-    schema: &Schema,
-    to: u32,
-    now: Timestamp,
-    images: &Preimages,
-    again_in: Option<&str>,
-) -> Result<Verdict, (Option<u32>, DocError)> {
-    let unversioned = |e: DocError| (None, e);
-    let mut draft =
-        Draft::from_body(doc.body.clone()).map_err(|e| unversioned(DocError::from(e)))?;
-    let from = schema.version_of(&mut draft).map_err(unversioned)?;
-    if from > schema.newest() {
-        return Ok(Verdict::Newer);
-    }
-    let versioned = |e: DocError| (Some(from), e);
-    let print = |body: &Body| body.fingerprint().map_err(|e| versioned(DocError::from(e)));
-    if from == to {
-        let ours = match again_in {
-            Some(run) => images.written_by(run, &doc.key, print(&doc.body)?),
-            None => false,
-        };
-        return Ok(Verdict::Stay { ours });
-    }
-    let mut begin = from;
-    if images.has(&doc.key)
-        && let Some((version, body)) = images.nearest(&doc.key, print(&doc.body)?, from, to)
-    {
-        let exact = body.into_json();
-        if version == to {
-            let print = print(&Body::Json(exact.clone()))?;
-            let after = exact;
-            return Ok(Verdict::Go { from, after, print });
-        }
-        // The app last wrote it there: what a transform dropped from that on the way is back again.
-        draft = Draft::from_json(exact).map_err(|e| versioned(DocError::from(e)))?;
-        begin = version;
-    }
-    let cx = DocContext::new(&doc.key, now);
-    let complements = if to < begin {
-        images.complements(&doc.key, schema, &cx)
-    } else {
-        Default::default()
-    };
-    let moved = schema
-        .migrate(
-            draft,
-            to,
-            &|version| complements.get(&version).cloned(),
-            &cx,
-        )
-        .map_err(versioned)?;
-    let after = moved.doc.into_body().into_json();
-    let print = print(&Body::Json(after.clone()))?;
-    Ok(Verdict::Go { from, after, print })
 }

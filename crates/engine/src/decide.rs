@@ -1,0 +1,172 @@
+//! What becomes of one document of an upgrade or of its undo. Pure: the same document, pre-images and
+//! instant give the same fate.
+
+use std::collections::HashSet;
+
+use whimbrel_model::ledger::RunId;
+use whimbrel_model::{
+    Body, DocContext, DocError, Document, Draft, Fingerprint, Key, Schema, Timestamp,
+};
+
+use crate::job::Failure;
+use crate::preimage::Preimages;
+
+/// Where documents shall go.
+#[derive(Debug)]
+pub(crate) enum Goal {
+    /// All of them to this version.
+    Version(u32),
+    /// Each to the version that it had before these runs wrote it; one that they did not write, down to
+    /// `otherwise`.
+    Before {
+        runs: HashSet<RunId>,
+        otherwise: u32,
+    },
+}
+
+/// A document that is to be written.
+pub(crate) struct Planned {
+    pub doc: Document,
+    pub from: u32,
+    pub to: u32,
+    pub after: bytes::Bytes,
+    pub print: Fingerprint,
+}
+
+pub(crate) enum Fate {
+    Move(Planned),
+    Unchanged(Key),
+    Written(Key),
+    Newer,
+    Fail(Failure),
+}
+
+/// What an upgrade, or its undo, decides by.
+#[derive(Debug)]
+pub(crate) struct Decider {
+    pub schema: Schema,
+    pub goal: Goal,
+}
+
+enum Verdict {
+    Stay {
+        ours: bool,
+    },
+    Newer,
+    Go {
+        from: u32,
+        to: u32,
+        after: bytes::Bytes,
+        print: Fingerprint,
+    },
+}
+
+impl Decider {
+    /// Whether the document is where it shall be, whatever its pre-images say.
+    pub(crate) fn is_there(&self, doc: &Document) -> bool {
+        let Goal::Version(to) = self.goal else {
+            return false;
+        };
+        let draft = Draft::from_body(doc.body.clone());
+        draft.is_ok_and(|mut draft| self.schema.version_of(&mut draft) == Ok(to))
+    }
+
+    /// `again_in` names the run where an earlier attempt of it may have written the document.
+    pub(crate) fn decide(
+        &self,
+        doc: Document,
+        now: Timestamp,
+        images: &Preimages,
+        again_in: Option<&str>,
+    ) -> Fate {
+        match self.judge(&doc, now, images, again_in) {
+            Ok(Verdict::Stay { ours: true }) => Fate::Written(doc.key),
+            Ok(Verdict::Stay { ours: false }) => Fate::Unchanged(doc.key),
+            Ok(Verdict::Newer) => Fate::Newer,
+            Ok(Verdict::Go {
+                from,
+                to,
+                after,
+                print,
+            }) => Fate::Move(Planned {
+                doc,
+                from,
+                to,
+                after,
+                print,
+            }),
+            Err((version, error)) => Fate::Fail(Failure::of(&doc.key, version, error)),
+        }
+    }
+
+    fn judge(
+        &self,
+        doc: &Document,
+        now: Timestamp,
+        images: &Preimages,
+        again_in: Option<&str>,
+    ) -> Result<Verdict, (Option<u32>, DocError)> {
+        let unversioned = |e: DocError| (None, e);
+        let mut draft =
+            Draft::from_body(doc.body.clone()).map_err(|e| unversioned(DocError::from(e)))?;
+        let from = self.schema.version_of(&mut draft).map_err(unversioned)?;
+        if from > self.schema.newest() {
+            return Ok(Verdict::Newer);
+        }
+        let versioned = |e: DocError| (Some(from), e);
+        let print = |body: &Body| body.fingerprint().map_err(|e| versioned(DocError::from(e)));
+        let to = match &self.goal {
+            Goal::Version(to) => *to,
+            Goal::Before { runs, otherwise } if images.has(&doc.key) => {
+                let found = images.before(&doc.key, print(&doc.body)?, from, runs);
+                found.map_or(from.min(*otherwise), |before| before.goal(from))
+            }
+            Goal::Before { otherwise, .. } => from.min(*otherwise),
+        };
+        if from == to {
+            let ours = match again_in {
+                Some(run) => images.written_by(run, &doc.key, print(&doc.body)?),
+                None => false,
+            };
+            return Ok(Verdict::Stay { ours });
+        }
+        let mut begin = from;
+        if images.has(&doc.key)
+            && let Some((version, body)) = images.nearest(&doc.key, print(&doc.body)?, from, to)
+        {
+            let exact = body.into_json();
+            if version == to {
+                let print = print(&Body::Json(exact.clone()))?;
+                let after = exact;
+                return Ok(Verdict::Go {
+                    from,
+                    to,
+                    after,
+                    print,
+                });
+            }
+            // The app last wrote it there: what a transform dropped from that on the way is back again.
+            draft = Draft::from_json(exact).map_err(|e| versioned(DocError::from(e)))?;
+            begin = version;
+        }
+        let cx = DocContext::new(&doc.key, now);
+        let complements = if to < begin {
+            images.complements(&doc.key, &self.schema, &cx)
+        } else {
+            Default::default()
+        };
+        let complement = |version| complements.get(&version).cloned();
+        let moved = self
+            .schema
+            .migrate(draft, to, &complement, &cx)
+            .map_err(versioned)?;
+        let after = moved.doc.into_body().into_json();
+        let print = print(&Body::Json(after.clone()))?;
+        Ok(Verdict::Go {
+            from,
+            to,
+            after,
+            print,
+        })
+    }
+}

@@ -1,0 +1,76 @@
+//! Gathers what became of a page's documents.
+
+use whimbrel_model::ledger::Counts;
+use whimbrel_model::{Key, Page};
+
+use crate::decide::{Fate, Planned};
+use crate::job::{ChunkContext, Failure, Handled};
+use crate::upgrade::reject_failure;
+
+/// Gathers what became of a page's documents.
+#[derive(Default)]
+pub(crate) struct Tally {
+    pub counts: Counts,
+    failures: Vec<Failure>,
+    settled: Vec<String>,
+    /// See [`ChunkContext::waiting`].
+    waiting: bool,
+}
+
+impl Tally {
+    pub(crate) fn from_page(page: &Page, cx: &ChunkContext) -> Self {
+        let mut tally = Self {
+            waiting: cx.waiting,
+            ..Self::default()
+        };
+        tally.counts.enumerated = (page.documents.len() + page.rejects.len()) as u64;
+        for reject in &page.rejects {
+            tally.failed(reject_failure(reject));
+        }
+        tally
+    }
+
+    pub(crate) fn written(&mut self, key: &Key) {
+        self.counts.written += 1;
+        self.settle(key);
+    }
+
+    pub(crate) fn settle(&mut self, key: &Key) {
+        if self.waiting {
+            self.settled.push(key.to_string());
+        }
+    }
+
+    pub(crate) fn failed(&mut self, failure: Failure) {
+        self.counts.quarantined += 1;
+        self.failures.push(failure);
+    }
+
+    /// Counts what is decided and returns what is to be written.
+    pub(crate) fn sort(&mut self, fates: Vec<Fate>) -> Vec<Planned> {
+        let mut moves = Vec::with_capacity(fates.len());
+        for fate in fates {
+            match fate {
+                Fate::Move(planned) => moves.push(planned),
+                Fate::Unchanged(key) => {
+                    self.counts.unchanged += 1;
+                    self.settle(&key);
+                }
+                Fate::Written(key) => self.written(&key),
+                Fate::Newer => self.counts.newer += 1,
+                Fate::Fail(failure) => self.failed(failure),
+            }
+        }
+        moves
+    }
+
+    pub(crate) fn handled(self) -> Handled {
+        Handled {
+            counts: self.counts,
+            failures: self.failures,
+            settled: self.settled,
+            through: None,
+            note: None,
+        }
+    }
+}
