@@ -43,8 +43,14 @@ const CRATES: &[Crate] = &[
         never: TERMINAL,
     },
     Crate {
-        folder: "engine",
+        folder: "archive",
         ours: &["model"],
+        in_tests: &[],
+        never: TERMINAL,
+    },
+    Crate {
+        folder: "engine",
+        ours: &["model", "archive"],
         in_tests: &["stores", "transform", "testkit"],
         never: TERMINAL,
     },
@@ -62,7 +68,7 @@ const CRATES: &[Crate] = &[
     },
     Crate {
         folder: "cli",
-        ours: &["model", "stores", "transform", "engine", "gateway"],
+        ours: &["model", "stores", "transform", "archive", "engine", "gateway"],
         in_tests: &["testkit"],
         never: &[],
     },
