@@ -87,7 +87,7 @@ pub fn parse_migration(
             .filter_map(|table| step::read(table, &defaults, line_of(text, table.span.start)))
             .collect();
         let abort = abort::read(&abort.unwrap_or_default());
-        let files = checksums(&source, &table, &steps, project);
+        let files = checksums(&source, file, &steps, project);
         let meaning = meaning::of(root.get_ref(), files);
         Some(Migration {
             id: id.to_owned(),
@@ -103,7 +103,12 @@ pub fn parse_migration(
             meaning,
         })
     });
-    let errors = source.into_errors();
+    let mut errors = source.into_errors();
+    // From top to bottom; those of rules files come after.
+    errors.sort_by(|a, b| {
+        let rank = |e: &LoadError| (e.file != file, e.file.clone(), e.place);
+        rank(a).cmp(&rank(b))
+    });
     match migration {
         Some(migration) if errors.is_empty() => Ok(migration),
         _ => Err(errors),
@@ -123,7 +128,7 @@ fn line_of(text: &str, byte: usize) -> u32 {
 /// What each rules file means, by the name that the steps call it.
 fn checksums(
     source: &Source<'_>,
-    root: &Table<'_, '_>,
+    shown: &str,
     steps: &[Step],
     project: &Path,
 ) -> BTreeMap<String, String> {
@@ -142,13 +147,8 @@ fn checksums(
             continue;
         }
         let sum = rules_checksum(&project.join(file)).unwrap_or_else(|errors| {
-            root.error(
-                "step",
-                format!(
-                    "step \"{}\" (line {}) names {file}, which cannot be used",
-                    step.name, step.line
-                ),
-            );
+            let message = format!("step \"{}\": {file} cannot be used", step.name);
+            source.push([invalid(shown, message).at(step.line, 1)]);
             source.push(errors);
             String::new()
         });
