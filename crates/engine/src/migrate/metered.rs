@@ -1,0 +1,212 @@
+//! Counts what the abort rules judge: the stores' calls and failures, and checks that failed.
+
+use async_trait::async_trait;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+use whimbrel_model::store::Description;
+use whimbrel_model::{
+    Body, Document, Key, KeyKind, KeyRange, Limits, Page, StatementOutcome, Store, StoreError,
+    Write, WriteOutcome,
+};
+
+const SECONDS: usize = 60;
+
+/// Calls and failures of the last minute.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rate {
+    pub calls: u64,
+    pub failed: u64,
+}
+
+impl Rate {
+    /// 0 to 1; 0 where nothing was called.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss)]
+    pub fn share(&self) -> f64 {
+        if self.calls == 0 {
+            0.0
+        } else {
+            self.failed as f64 / self.calls as f64
+        }
+    }
+}
+
+/// Counters that any number of stores share.
+#[derive(Debug)]
+pub struct Metered {
+    begun: Instant,
+    slots: Mutex<[Slot; SECONDS]>,
+    checks: AtomicU64,
+}
+
+/// What happened in one second.
+#[derive(Clone, Copy, Debug, Default)]
+struct Slot {
+    second: u64,
+    rate: Rate,
+}
+
+impl Default for Metered {
+    fn default() -> Self {
+        Self {
+            begun: Instant::now(),
+            slots: Mutex::new([Slot::default(); SECONDS]),
+            checks: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Metered {
+    /// Calls and failures of the last minute.
+    #[must_use]
+    pub fn rate(&self) -> Rate {
+        self.rate_at(self.begun.elapsed().as_secs())
+    }
+
+    /// A `verify` step found that so many of its checks fail.
+    pub fn checks_failed(&self, checks: u64) {
+        self.checks.fetch_add(checks, Ordering::Relaxed);
+    }
+
+    /// Checks that failed so far.
+    #[must_use]
+    pub fn checks(&self) -> u64 {
+        self.checks.load(Ordering::Relaxed)
+    }
+
+    fn record(&self, failed: bool) {
+        self.record_at(self.begun.elapsed().as_secs(), failed);
+    }
+
+    fn record_at(&self, second: u64, failed: bool) {
+        let Ok(mut slots) = self.slots.lock() else {
+            return;
+        };
+        let slot = &mut slots[(second % SECONDS as u64) as usize];
+        if slot.second != second {
+            *slot = Slot {
+                second,
+                rate: Rate::default(),
+            };
+        }
+        slot.rate.calls += 1;
+        slot.rate.failed += u64::from(failed);
+    }
+
+    fn rate_at(&self, second: u64) -> Rate {
+        let Ok(slots) = self.slots.lock() else {
+            return Rate::default();
+        };
+        let recent = slots
+            .iter()
+            .filter(|slot| slot.second + SECONDS as u64 > second);
+        recent.fold(Rate::default(), |sum, slot| Rate {
+            calls: sum.calls + slot.rate.calls,
+            failed: sum.failed + slot.rate.failed,
+        })
+    }
+}
+
+/// A store whose calls are counted.
+#[derive(Debug)]
+pub struct MeteredStore {
+    inner: Arc<dyn Store>,
+    meter: Arc<Metered>,
+}
+
+impl MeteredStore {
+    #[must_use]
+    pub fn new(inner: Arc<dyn Store>, meter: Arc<Metered>) -> Self {
+        Self { inner, meter }
+    }
+
+    async fn metered<T>(
+        &self,
+        call: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        let answer = call.await;
+        self.meter.record(answer.is_err());
+        answer
+    }
+}
+
+#[async_trait]
+impl Store for MeteredStore {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn limits(&self) -> Limits {
+        self.inner.limits()
+    }
+
+    async fn collections(&self) -> Result<Vec<String>, StoreError> {
+        self.metered(self.inner.collections()).await
+    }
+
+    async fn describe(&self, collection: &str) -> Result<Option<Description>, StoreError> {
+        self.metered(self.inner.describe(collection)).await
+    }
+
+    async fn ensure(&self, collection: &str, key: &KeyKind) -> Result<(), StoreError> {
+        self.metered(self.inner.ensure(collection, key)).await
+    }
+
+    async fn count(&self, collection: &str, range: &KeyRange) -> Result<u64, StoreError> {
+        self.metered(self.inner.count(collection, range)).await
+    }
+
+    async fn partitions(
+        &self,
+        collection: &str,
+        range: &KeyRange,
+        parts: u32,
+    ) -> Result<Vec<KeyRange>, StoreError> {
+        self.metered(self.inner.partitions(collection, range, parts))
+            .await
+    }
+
+    async fn scan(
+        &self,
+        collection: &str,
+        range: &KeyRange,
+        limit: u32,
+        bytes: usize,
+    ) -> Result<Page, StoreError> {
+        self.metered(self.inner.scan(collection, range, limit, bytes))
+            .await
+    }
+
+    async fn get(
+        &self,
+        collection: &str,
+        keys: &[Key],
+    ) -> Result<Vec<Option<Document>>, StoreError> {
+        self.metered(self.inner.get(collection, keys)).await
+    }
+
+    async fn held(
+        &self,
+        collection: &str,
+        keys: &[Key],
+        bodies: Vec<Body>,
+    ) -> Result<Vec<Body>, StoreError> {
+        self.metered(self.inner.held(collection, keys, bodies))
+            .await
+    }
+
+    async fn write(&self, writes: &[Write]) -> Result<Vec<WriteOutcome>, StoreError> {
+        self.metered(self.inner.write(writes)).await
+    }
+
+    async fn snapshot(&self) -> Result<Option<Arc<dyn Store>>, StoreError> {
+        let snapshot = self.metered(self.inner.snapshot()).await?;
+        Ok(snapshot
+            .map(|inner| Arc::new(Self::new(inner, Arc::clone(&self.meter))) as Arc<dyn Store>))
+    }
+
+    async fn statement(&self, text: &str) -> Result<StatementOutcome, StoreError> {
+        self.metered(self.inner.statement(text)).await
+    }
+}
