@@ -11,6 +11,7 @@ use whimbrel_model::{Body, Code, Key, Page, Schema, Store};
 use crate::chunk::CHUNK_BYTES;
 use crate::deliver::Deliverer;
 use crate::derive::{Derived, Deriver, Unit};
+use crate::dry_run::Look;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::group::GroupPages;
@@ -78,22 +79,37 @@ impl Engine {
             ..
         } = job.prepare(None).await?;
         let work = CopyWork::new(job, None);
-        let mut previews = Vec::new();
-        let look = async |page: Page, cx: &ChunkContext| {
-            let mut handled = Handled::default();
-            for unit in work.derive(page, cx, &mut handled).await? {
-                handled.counts.written += unit.sources.len() as u64;
-                handled.counts.derived += unit.outputs.len() as u64;
-                if previews.len() < samples {
-                    previews.push(work.preview(unit));
-                }
-            }
-            Ok(handled)
+        let mut look = CopyLook {
+            work: &work,
+            previews: Vec::new(),
+            samples,
         };
         let report = self
-            .dry_run(spec.title, expected, pages.as_ref(), look)
+            .dry_run(spec.title, expected, pages.as_ref(), &mut look)
             .await?;
-        Ok((report, previews))
+        Ok((report, look.previews))
+    }
+}
+
+/// Keeps the first units that would be written.
+struct CopyLook<'w> {
+    work: &'w CopyWork,
+    previews: Vec<CopyPreview>,
+    samples: usize,
+}
+
+#[async_trait]
+impl Look for CopyLook<'_> {
+    async fn look(&mut self, page: Page, cx: &ChunkContext) -> Result<Handled, EngineError> {
+        let mut handled = Handled::default();
+        for unit in self.work.derive(page, cx, &mut handled).await? {
+            handled.counts.written += unit.sources.len() as u64;
+            handled.counts.derived += unit.outputs.len() as u64;
+            if self.previews.len() < self.samples {
+                self.previews.push(self.work.preview(unit));
+            }
+        }
+        Ok(handled)
     }
 }
 
@@ -134,7 +150,7 @@ impl CopyJob {
         }
     }
 
-    async fn prepare(&self, ledger: Option<Arc<Ledger>>) -> Result<Job, EngineError> {
+    pub(crate) async fn prepare(&self, ledger: Option<Arc<Ledger>>) -> Result<Job, EngineError> {
         let (_, expected) = self.source.must_exist(self.options.patience).await?;
         self.check()?;
         let stores = [self.source.store.as_ref(), self.target.store.as_ref()];
@@ -205,7 +221,7 @@ impl CopyJob {
 pub(crate) struct CopyWork {
     source: Place,
     deriver: Arc<Deriver>,
-    deliverer: Arc<Deliverer>,
+    pub(crate) deliverer: Arc<Deliverer>,
     scratch: Option<Arc<dyn Store>>,
 }
 

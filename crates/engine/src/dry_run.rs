@@ -3,8 +3,9 @@
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use async_trait::async_trait;
 use whimbrel_model::ledger::Counts;
-use whimbrel_model::{Event, Page};
+use whimbrel_model::{Event, Page, Timestamp};
 
 use crate::engine::Engine;
 use crate::error::EngineError;
@@ -15,6 +16,12 @@ use crate::pages::Pages;
 /// Documents a page: enough to be quick, few enough to be stopped soon.
 const PAGE: u32 = 2000;
 
+/// Says what would become of a page's documents. (No async closure: futures that hold one are not `Send`.)
+#[async_trait]
+pub(crate) trait Look: Send {
+    async fn look(&mut self, page: Page, cx: &ChunkContext) -> Result<Handled, EngineError>;
+}
+
 impl Engine {
     /// Gives every page to `look`, which says what would become of it, and tells it as events.
     pub(crate) async fn dry_run(
@@ -22,13 +29,26 @@ impl Engine {
         title: String,
         expected: Option<u64>,
         pages: &dyn Pages,
-        mut look: impl AsyncFnMut(Page, &ChunkContext) -> Result<Handled, EngineError>,
+        look: &mut dyn Look,
+    ) -> Result<Report, EngineError> {
+        self.dry_run_at(self.clock.now(), title, expected, pages, look)
+            .await
+    }
+
+    /// [`Engine::dry_run`] with the instant that transforms see as now.
+    pub(crate) async fn dry_run_at(
+        &self,
+        now: Timestamp,
+        title: String,
+        expected: Option<u64>,
+        pages: &dyn Pages,
+        look: &mut dyn Look,
     ) -> Result<Report, EngineError> {
         let begun = Instant::now();
         let cx = ChunkContext {
             run: "dry-run".to_owned(),
             fence: 0,
-            now: self.clock.now(),
+            now,
             again: false,
             waiting: false,
         };
@@ -49,7 +69,7 @@ impl Engine {
                     .next(&range.resumed_after(after.as_ref()), PAGE)
                     .await?;
                 let last = page.last.clone();
-                let handled = look(page, &cx).await?;
+                let handled = look.look(page, &cx).await?;
                 after = handled.through.clone().or_else(|| last.clone());
                 totals.add(&handled.counts);
                 self.tell(&cx, &handled, totals, begun);

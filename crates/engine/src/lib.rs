@@ -7,6 +7,7 @@
 mod check;
 mod chunk;
 pub mod clock;
+mod compare;
 mod copy;
 mod decide;
 mod deliver;

@@ -1,5 +1,26 @@
 //! Migrations: steps in order, each change of state in the ledger before and after, and the way back.
 
 mod action;
+mod control;
+mod documents;
+mod hooks;
+mod metered;
+mod operate;
+mod orchestrate;
+mod process;
+mod redact;
+mod run_step;
+mod secrets;
+mod watch;
+mod webhook;
+mod words;
 
 pub use action::{Again, Estimate, Fault, StepAction, StepContext, StepError};
+pub use documents::{CopyAction, UpgradeAction, VerifyAction};
+pub use hooks::{Hook, HookAction, Hooks, Message, MessageStep, webhook_problem};
+pub use metered::{Metered, MeteredStore, Rate};
+pub use orchestrate::{MigrationJob, MigrationOptions};
+pub use redact::Redactor;
+pub use run_step::RunAction;
+pub use secrets::{SecretError, Secrets, Wanted, check_secrets, wanted_by};
+pub use words::{ApproveAction, PhaseAction};

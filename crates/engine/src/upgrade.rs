@@ -6,11 +6,12 @@ use async_trait::async_trait;
 use serde_json::json;
 use whimbrel_model::ledger::{Counts, JobKind, JobSpec};
 use whimbrel_model::{
-    Body, Code, DocError, Document, Guard, Key, Page, Schema, Write, WriteOutcome,
+    Body, Code, DocError, Document, Guard, Key, Page, Reject, Schema, Write, WriteOutcome,
 };
 
 use crate::chunk::UPGRADE_BYTES;
 use crate::decide::{Decider, Fate, Goal, Planned};
+use crate::dry_run::Look;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::job::{ChunkContext, Failure, Handled, Job, Work};
@@ -77,20 +78,16 @@ impl Engine {
         let (_, documents) = job.place.must_exist(job.options.patience).await?;
         let (pages, expected) = job.pages(documents);
         let work = UpgradeWork::new(job, self.ledger.clone());
-        let mut previews = Vec::new();
-        let look = async |page: Page, cx: &ChunkContext| {
-            let (counts, failures, moves) = work.look(page, cx).await?;
-            let room = samples.saturating_sub(previews.len());
-            previews.extend(moves.into_iter().take(room).map(UpgradePreview::from));
-            Ok(Handled {
-                counts,
-                failures,
-                ..Handled::default()
-            })
+        let mut look = UpgradeLook {
+            work: &work,
+            previews: Vec::new(),
+            samples,
         };
         let title = job.spec().title;
-        let report = self.dry_run(title, expected, pages.as_ref(), look).await?;
-        Ok((report, previews))
+        let report = self
+            .dry_run(title, expected, pages.as_ref(), &mut look)
+            .await?;
+        Ok((report, look.previews))
     }
 
     /// One document that was asked for by name fails in the open, not in quarantine.
@@ -117,6 +114,28 @@ impl Engine {
                 error: Box::new(failure.error),
             }),
         }
+    }
+}
+
+/// Keeps the first documents that would change.
+struct UpgradeLook<'w> {
+    work: &'w UpgradeWork,
+    previews: Vec<UpgradePreview>,
+    samples: usize,
+}
+
+#[async_trait]
+impl Look for UpgradeLook<'_> {
+    async fn look(&mut self, page: Page, cx: &ChunkContext) -> Result<Handled, EngineError> {
+        let (counts, failures, moves) = self.work.look(page, cx).await?;
+        let room = self.samples.saturating_sub(self.previews.len());
+        let previews = moves.into_iter().take(room).map(UpgradePreview::from);
+        self.previews.extend(previews);
+        Ok(Handled {
+            counts,
+            failures,
+            ..Handled::default()
+        })
     }
 }
 
@@ -267,13 +286,25 @@ impl UpgradeWork {
         .map_err(|e| EngineError::Counts(format!("a transform ended abnormally ({e})")))
     }
 
+    async fn tally(&self, page: &Page, cx: &ChunkContext) -> Result<Tally, EngineError> {
+        let images = match (&self.ledger, &self.decider.goal) {
+            (Some(ledger), Goal::Before { .. }) => {
+                let keys = page.rejects.iter().filter_map(|r| r.key.clone()).collect();
+                Preimages::load(ledger, &self.place.to_string(), keys).await?
+            }
+            _ => Preimages::default(),
+        };
+        let stays = |reject: &Reject| self.decider.never_written(reject.key.as_ref(), &images);
+        Ok(Tally::from_page(page, cx, stays))
+    }
+
     /// Decides a page without writing: counts, failures, and what would be written (counted as written).
     async fn look(
         &self,
         page: Page,
         cx: &ChunkContext,
     ) -> Result<(Counts, Vec<Failure>, Vec<Planned>), EngineError> {
-        let mut tally = Tally::from_page(&page, cx);
+        let mut tally = self.tally(&page, cx).await?;
         let fates = self.decide(page.documents, cx).await?;
         let moves = tally.sort(fates);
         tally.counts.written += moves.len() as u64;
@@ -347,7 +378,7 @@ pub(crate) fn no_ledger() -> EngineError {
 #[async_trait]
 impl Work for UpgradeWork {
     async fn handle(&self, page: Page, cx: &ChunkContext) -> Result<Handled, EngineError> {
-        let mut tally = Tally::from_page(&page, cx);
+        let mut tally = self.tally(&page, cx).await?;
         let mut docs = page.documents;
         for round in 0.. {
             let fates = self.decide(docs, cx).await?;

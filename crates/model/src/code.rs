@@ -46,6 +46,7 @@ codes! {
     DocKey = "WB-D16", "a derived document has no usable key";
     Irreversible = "WB-D17", "there is no way back from this version";
     DocResult = "WB-D18", "the transform returned something that is no document";
+    DocDiffers = "WB-D19", "the target does not hold what the source yields";
     ProjectInvalid = "WB-C01", "the project file is not valid";
     SchemaGap = "WB-C02", "the schema versions have a gap";
     SchemaInvalid = "WB-C03", "a schema version is not valid";

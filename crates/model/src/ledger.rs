@@ -100,6 +100,14 @@ pub struct JobSpec {
     pub parameters: serde_json::Value,
 }
 
+impl JobSpec {
+    /// Whether it brings documents on: an upgrade or a copy, whole or of what waited.
+    #[must_use]
+    pub fn is_forward(&self) -> bool {
+        matches!(self.kind, JobKind::Upgrade | JobKind::Copy)
+    }
+}
+
 /// One thing that happened. The first field set of each run is immutable once written; readers ignore
 /// fields they do not know, and an unknown entry is an error (a newer binary wrote it).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

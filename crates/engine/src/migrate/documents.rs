@@ -65,7 +65,12 @@ impl StepAction for UpgradeAction {
             }
         }
         let counts = counts_of(cx)?;
-        report(cx, counts, &format!("{} at v{}", job.place, job.to), "upgraded")
+        report(
+            cx,
+            counts,
+            &format!("{} at v{}", job.place, job.to),
+            "upgraded",
+        )
     }
 
     async fn validate(&self, cx: &StepContext<'_>) -> Result<(), StepError> {
@@ -144,9 +149,10 @@ impl StepAction for CopyAction {
         for job in &self.jobs {
             let subject = job.subject();
             let done = runs_of(ledger, cx.at).iter().any(|id| {
-                state.runs.get(id).is_some_and(|r| {
-                    r.job.subject == subject && r.status == RunStatus::Completed
-                })
+                state
+                    .runs
+                    .get(id)
+                    .is_some_and(|r| r.job.subject == subject && r.status == RunStatus::Completed)
             });
             if !done {
                 let message = format!("{subject} did not come to its end");
@@ -189,7 +195,7 @@ impl StepAction for CopyAction {
 /// Looks whether data is as it should be. Changes nothing.
 #[derive(Clone, Debug)]
 pub enum VerifyAction {
-    Upgraded(UpgradeJob),
+    Upgraded(Box<UpgradeJob>),
     Copied(Vec<CopyJob>),
 }
 
@@ -204,7 +210,9 @@ impl StepAction for VerifyAction {
             Self::Copied(jobs) => (
                 jobs.first().map(|j| &j.source),
                 match jobs.first() {
-                    Some(job) => format!("{} holds what {} yields", job.target.store_name, job.source),
+                    Some(job) => {
+                        format!("{} holds what {} yields", job.target.store_name, job.source)
+                    }
                     None => String::new(),
                 },
             ),
@@ -232,7 +240,10 @@ impl StepAction for VerifyAction {
         let counts = self.look(cx).await?;
         Ok(StepReport {
             counts,
-            summary: format!("{} documents looked at, all as they should be", counts.enumerated),
+            summary: format!(
+                "{} documents looked at, all as they should be",
+                counts.enumerated
+            ),
             ..StepReport::default()
         })
     }
@@ -394,9 +405,9 @@ fn undone(
 }
 
 fn within(counts: &Counts, threshold: Threshold, place: &Place) -> Result<(), StepError> {
-    threshold.check(counts, true).map_err(|error| {
-        StepError::terminal(Code::StepInvalid, format!("{place}: {error}"))
-    })
+    threshold
+        .check(counts, true)
+        .map_err(|error| StepError::terminal(Code::StepInvalid, format!("{place}: {error}")))
 }
 
 async fn bytes_of(place: &Place) -> Option<u64> {

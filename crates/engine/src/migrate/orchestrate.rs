@@ -7,14 +7,15 @@ use std::time::{Duration, Instant};
 
 use backon::BackoffBuilder;
 use whimbrel_model::ledger::{
-    MigrationEntry, MigrationState, MigrationStatus, Rest, StepPlan, StepRef, StepReport, StepStatus,
+    MigrationEntry, MigrationState, MigrationStatus, Rest, StepPlan, StepRef, StepReport,
+    StepStatus,
 };
-use whimbrel_model::migration::Migration;
+use whimbrel_model::migration::{AbortWhen, Migration};
 use whimbrel_model::{Code, Entry, Event, JournalError, Moment, Timestamp};
 
 use super::action::{Again, Fault, StepAction, StepContext, StepError};
 use super::control::{Control, Signal};
-use super::watch::{self, WatchSetup};
+use super::watch::{self, Tripped, Watch, WatchSetup};
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::ledger::{LeaseGuard, Ledger};
@@ -355,10 +356,19 @@ impl<'a> Passage<'a> {
 
     /// All steps that are not done yet, the final validation, and the way back where something fails.
     async fn up(&self) -> Result<(), EngineError> {
-        let watching = self.watch().await?;
+        let rules = self.rules().await?;
+        let watching = self.watch(Arc::clone(&rules));
         let ended = self.climb().await;
         watching.abort();
-        match ended? {
+        let _ = watching.await;
+        let mut ended = ended?;
+        // What the last step did may be more than a rule allows, and no look has seen it yet.
+        if matches!(ended, Ended::Done)
+            && let Some(tripped) = rules.last_look().await
+        {
+            ended = self.tripped(tripped).await?;
+        }
+        match ended {
             Ended::Done => {
                 self.note(MigrationEntry::Applied).await?;
                 let message = format!("{} is applied", self.id());
@@ -377,14 +387,15 @@ impl<'a> Passage<'a> {
         }
     }
 
-    /// The abort rules, looked at while the steps run.
-    async fn watch(&self) -> Result<tokio::task::JoinHandle<()>, EngineError> {
+    /// The abort rules, with the baseline that they compare with.
+    async fn rules(&self) -> Result<Arc<Watch>, EngineError> {
         let job = self.job;
         let mut state = self.state()?;
-        let timed = job.migration.abort.iter().any(|rule| {
-            let when = &rule.when;
-            matches!(when, whimbrel_model::migration::AbortWhen::Latency { .. })
-        });
+        let timed = job
+            .migration
+            .abort
+            .iter()
+            .any(|rule| matches!(rule.when, AbortWhen::Latency { .. }));
         if timed && state.baseline.is_empty() {
             let latency = watch::baseline(&job.places).await;
             self.note(MigrationEntry::Baseline { latency }).await?;
@@ -398,13 +409,13 @@ impl<'a> Passage<'a> {
             project: job.project.clone(),
             meter: Arc::clone(&job.meter),
         };
-        let rules = job.migration.abort.clone();
+        Ok(Arc::new(Watch::new(job.migration.abort.clone(), setup)))
+    }
+
+    /// Looks at the rules while the steps run.
+    fn watch(&self, rules: Arc<Watch>) -> tokio::task::JoinHandle<()> {
         let raise = self.control.raiser();
-        Ok(tokio::spawn(async move {
-            if !rules.is_empty() {
-                raise.raise(Signal::Tripped(watch::watch(rules, setup).await));
-            }
-        }))
+        tokio::spawn(async move { raise.raise(Signal::Tripped(rules.tripped().await)) })
     }
 
     async fn climb(&self) -> Result<Ended, EngineError> {
@@ -440,9 +451,8 @@ impl<'a> Passage<'a> {
                     return Err(broken(error));
                 }
                 let name = &self.job.migration.steps[index].name;
-                let message = format!(
-                    "at the end, what step {name} was to reach does not hold: {error}"
-                );
+                let message =
+                    format!("at the end, what step {name} was to reach does not hold: {error}");
                 return Ok(Ended::Back((error.code, message)));
             }
         }
@@ -486,7 +496,8 @@ impl<'a> Passage<'a> {
             if let Some(ended) = self.heed().await? {
                 return Ok(ended);
             }
-            self.note(MigrationEntry::StepStarted { step: number }).await?;
+            self.note(MigrationEntry::StepStarted { step: number })
+                .await?;
             self.tell(Moment::StepStarted, Some(index), step.name.clone(), None);
             let error = match self.attempt(index, Direction::Up).await {
                 Ok(report) => return self.done(index, report).await,
@@ -503,7 +514,12 @@ impl<'a> Passage<'a> {
             }
             match error.fault {
                 Fault::Waiting if self.job.options.wait => {
-                    self.tell(Moment::Rested, Some(index), error.message.clone(), Some(error.code));
+                    self.tell(
+                        Moment::Rested,
+                        Some(index),
+                        error.message.clone(),
+                        Some(error.code),
+                    );
                     self.wait_for_word(index).await?;
                     continue;
                 }
@@ -542,7 +558,12 @@ impl<'a> Passage<'a> {
                 Fault::Terminal => {
                     self.failed(index, &error).await?;
                     let why = format!("step {}: {error}", step.name);
-                    self.tell(Moment::StepFailed, Some(index), why.clone(), Some(error.code));
+                    self.tell(
+                        Moment::StepFailed,
+                        Some(index),
+                        why.clone(),
+                        Some(error.code),
+                    );
                     return Ok(Ended::Back((error.code, why)));
                 }
             }
@@ -558,6 +579,9 @@ impl<'a> Passage<'a> {
     }
 
     async fn failed(&self, index: usize, error: &StepError) -> Result<(), EngineError> {
+        if error.code == Code::StepInvalid {
+            self.job.meter.checks_failed(1);
+        }
         self.note(MigrationEntry::StepFailed {
             step: u32::try_from(index).unwrap_or(u32::MAX),
             code: error.code,
@@ -596,7 +620,8 @@ impl<'a> Passage<'a> {
         let by = "its own validation".to_owned();
         if happened || action.again() == Again::Harmless {
             let done = happened;
-            self.note(MigrationEntry::StepSettled { step, done, by }).await?;
+            self.note(MigrationEntry::StepSettled { step, done, by })
+                .await?;
             if !done {
                 return Ok(None);
             }
@@ -660,12 +685,14 @@ impl<'a> Passage<'a> {
         Ok(Some(match signal {
             Signal::Stop => {
                 let message = "stopped on request".to_owned();
-                self.rest(Rest::Stopped, Code::RunInterrupted, message).await?;
+                self.rest(Rest::Stopped, Code::RunInterrupted, message)
+                    .await?;
                 Ended::Rests
             }
             Signal::Pause { by } => {
                 let message = format!("paused by {by}");
-                self.rest(Rest::Paused, Code::MigrationPaused, message).await?;
+                self.rest(Rest::Paused, Code::MigrationPaused, message)
+                    .await?;
                 Ended::Rests
             }
             Signal::Abort { by, reason } => {
@@ -676,21 +703,23 @@ impl<'a> Passage<'a> {
                 };
                 Ended::Back((Code::MigrationAborted, format!("aborted by {by}{reason}")))
             }
-            Signal::Tripped(rule) => {
-                let message = format!(
-                    "abort rule {}: {} (threshold {})",
-                    rule.rule, rule.value, rule.threshold
-                );
-                self.note(MigrationEntry::Tripped {
-                    rule: rule.rule,
-                    value: rule.value,
-                    threshold: rule.threshold,
-                })
-                .await?;
-                Ended::Back((Code::MigrationAborted, message))
-            }
+            Signal::Tripped(rule) => self.tripped(rule).await?,
             Signal::Lost { holder } => return Err(JournalError::Fenced { holder }.into()),
         }))
+    }
+
+    async fn tripped(&self, rule: Tripped) -> Result<Ended, EngineError> {
+        let message = format!(
+            "abort rule {}: {} (threshold {})",
+            rule.rule, rule.value, rule.threshold
+        );
+        self.note(MigrationEntry::Tripped {
+            rule: rule.rule,
+            value: rule.value,
+            threshold: rule.threshold,
+        })
+        .await?;
+        Ok(Ended::Back((Code::MigrationAborted, message)))
     }
 
     async fn rest(&self, rest: Rest, code: Code, message: String) -> Result<(), EngineError> {
@@ -713,8 +742,7 @@ impl<'a> Passage<'a> {
             if word || self.control.signal().is_some() {
                 return Ok(());
             }
-            let _ =
-                tokio::time::timeout(Duration::from_millis(300), self.control.raised()).await;
+            let _ = tokio::time::timeout(Duration::from_millis(300), self.control.raised()).await;
         }
     }
 
@@ -784,7 +812,8 @@ impl<'a> Passage<'a> {
             let error = match result {
                 Ok(report) => {
                     let message = report.summary.clone();
-                    self.note(MigrationEntry::StepUndone { step, report }).await?;
+                    self.note(MigrationEntry::StepUndone { step, report })
+                        .await?;
                     self.tell(Moment::StepUndone, Some(index), message, None);
                     return Ok(true);
                 }
@@ -810,7 +839,12 @@ impl<'a> Passage<'a> {
                 unknown: error.fault == Fault::Unknown,
             })
             .await?;
-            self.tell(Moment::StepUndoFailed, Some(index), message, Some(error.code));
+            self.tell(
+                Moment::StepUndoFailed,
+                Some(index),
+                message,
+                Some(error.code),
+            );
             return Ok(true);
         }
     }
@@ -846,7 +880,12 @@ fn broken(error: StepError) -> EngineError {
 /// The runs that were made for a step, oldest first.
 pub(crate) fn runs_of(ledger: &Ledger, at: &StepRef) -> Vec<whimbrel_model::ledger::RunId> {
     let state = ledger.state();
-    let made = |id: &&String| state.runs.get(*id).is_some_and(|r| r.step.as_ref() == Some(at));
+    let made = |id: &&String| {
+        state
+            .runs
+            .get(*id)
+            .is_some_and(|r| r.step.as_ref() == Some(at))
+    };
     state.order.iter().filter(made).cloned().collect()
 }
 

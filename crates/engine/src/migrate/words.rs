@@ -48,7 +48,11 @@ impl StepAction for ApproveAction {
             None => {
                 let question = &self.step.question;
                 let message = format!("waits for a go-ahead: {question} ({})", self.command);
-                Err(StepError::new(Fault::Waiting, Code::ApprovalNeeded, message))
+                Err(StepError::new(
+                    Fault::Waiting,
+                    Code::ApprovalNeeded,
+                    message,
+                ))
             }
         }
     }
@@ -132,12 +136,7 @@ impl StepAction for PhaseAction {
 
 impl PhaseAction {
     /// Returns the phase before. Done twice, it changes nothing the second time.
-    async fn change(
-        &self,
-        cx: &StepContext<'_>,
-        to: Phase,
-        by: &str,
-    ) -> Result<Phase, StepError> {
+    async fn change(&self, cx: &StepContext<'_>, to: Phase, by: &str) -> Result<Phase, StepError> {
         let ledger = cx.engine.ledger.as_ref().ok_or_else(no_ledger)?;
         let lease = cx.engine.held.as_ref().ok_or_else(no_ledger)?;
         let state = ledger.state();
