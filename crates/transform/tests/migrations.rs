@@ -1,13 +1,13 @@
 //! Folders of migration files, from their texts to what they mean.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 use whimbrel_model::migration::{
     AbortRule, AbortWhen, Action, ApproveStep, BackupStep, CopyStep, Migration, Phase, PhaseStep,
-    RunStep, StepKind, UpgradeStep, VerifyStep,
+    RunStep, StepKind, UpgradeStep, VerifyStep, check, points_of_no_return,
 };
-use whimbrel_transform::{LoadError, load_migrations};
+use whimbrel_transform::{LoadError, load_migrations, parse_migration};
 
 const FULL: &str = r#"
 description = "Conversations move to PostgreSQL, one document a message"
@@ -365,4 +365,19 @@ fn the_rules_meaning_is_part_of_the_migrations() {
         sum(&format!("{second}{RULES}"), FULL),
         "rules run one after the other"
     );
+}
+
+/// What the documentation shows as a whole file is one, and makes sense.
+#[test]
+fn the_page_shows_a_file_that_is_valid() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let page = std::fs::read_to_string(root.join("docs/migrations.md")).unwrap();
+    let (_, rest) = page.split_once("```toml\n").unwrap();
+    let (text, _) = rest.split_once("\n```\n").unwrap();
+    let project = root.join("examples/chat-app");
+    let mut all = [parse_migration("0001_page.toml", text, &project).unwrap()];
+    assert_eq!(check(&mut all), []);
+    let kinds: BTreeSet<_> = all[0].steps.iter().map(|s| s.kind.word()).collect();
+    assert_eq!(kinds.len(), 7, "every kind of step is shown: {kinds:?}");
+    assert!(points_of_no_return(&all[0]).is_empty());
 }
