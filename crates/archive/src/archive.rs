@@ -168,6 +168,31 @@ impl Unfinished {
         })
     }
 
+    /// The archive, where [`Unfinished::finish`] wrote its manifest and nobody was told.
+    ///
+    /// # Errors
+    /// The manifest cannot be read, or it is not signed as this archive would be.
+    pub async fn reopen(&self, mut manifest: Manifest) -> Result<Archive, ArchiveError> {
+        let trust: Vec<_> = self.key.iter().map(|key| key.public()).collect();
+        if self.recipients.is_none() {
+            return Archive::open(self.vault.clone(), &self.name, None, &trust).await;
+        }
+        // It is encrypted to others: what it says is known from elsewhere.
+        let (stored, sealed) = stored_manifest(&self.vault, &self.name).await?;
+        let signed_by = signer(&self.vault, &self.name, &stored, &trust).await?;
+        manifest.encrypted = sealed;
+        manifest.signed_by = signed_by.map(|key| key.to_string());
+        manifest.check()?;
+        Ok(Archive {
+            vault: self.vault.clone(),
+            name: self.name.clone(),
+            manifest,
+            hash: blake3::hash(&stored).to_hex().to_string(),
+            signed_by,
+            identities: None,
+        })
+    }
+
     async fn check_chunks(&self, manifest: &Manifest) -> Result<(), ArchiveError> {
         let files: HashMap<String, u64> = self
             .vault

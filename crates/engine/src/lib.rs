@@ -4,6 +4,7 @@
 //! The engine names no database and prints nothing: stores and the ledger come as traits, and what happens
 //! is told as [`Event`]s.
 
+mod backup;
 mod check;
 mod chunk;
 pub mod clock;
@@ -17,6 +18,7 @@ mod engine;
 mod error;
 mod events;
 mod group;
+mod holding;
 mod job;
 pub mod ledger;
 pub mod migrate;
@@ -24,7 +26,9 @@ mod native;
 mod options;
 mod pages;
 mod preimage;
+mod prove;
 mod provenance;
+mod restore;
 mod retry;
 mod show;
 mod tally;
@@ -32,6 +36,7 @@ mod throttle;
 mod undo;
 mod upgrade;
 
+pub use backup::{BackupJob, BackupPlace, BackupReport};
 pub use check::{CheckJob, SchemaCheck};
 pub use clock::{Clock, SystemClock};
 pub use copy::{CopyJob, CopyPreview, TargetPreview};
@@ -41,7 +46,9 @@ pub use events::EventStream;
 pub use ledger::Ledger;
 pub use native::{NativeTransform, NativeVersion};
 pub use options::{JobOptions, Place, Report, Threshold};
+pub use prove::Proof;
 pub use provenance::PROVENANCE;
+pub use restore::{RestoreJob, RestorePart, RestoreReport};
 pub use retry::RetryReport;
 pub use show::Shown;
 pub use upgrade::{UpgradeJob, UpgradePreview};
