@@ -67,8 +67,22 @@ impl Decider {
         let Goal::Version(to) = self.goal else {
             return false;
         };
-        let draft = Draft::from_body(doc.body.clone());
-        draft.is_ok_and(|mut draft| self.schema.version_of(&mut draft) == Ok(to))
+        self.read(doc).is_ok_and(|(_, version)| version == to)
+    }
+
+    /// Whether an undo leaves what cannot be read as it is: its runs could not read it either. (`None`: the
+    /// key cannot be read.)
+    pub(crate) fn never_written(&self, key: Option<&Key>, images: &Preimages) -> bool {
+        match &self.goal {
+            Goal::Version(_) => false,
+            Goal::Before { runs, .. } => !key.is_some_and(|key| images.any_of(runs, key)),
+        }
+    }
+
+    fn read(&self, doc: &Document) -> Result<(Draft, u32), DocError> {
+        let mut draft = Draft::from_body(doc.body.clone())?;
+        let version = self.schema.version_of(&mut draft)?;
+        Ok((draft, version))
     }
 
     /// `again_in` names the run where an earlier attempt of it may have written the document.
@@ -106,10 +120,13 @@ impl Decider {
         images: &Preimages,
         again_in: Option<&str>,
     ) -> Result<Verdict, (Option<u32>, DocError)> {
-        let unversioned = |e: DocError| (None, e);
-        let mut draft =
-            Draft::from_body(doc.body.clone()).map_err(|e| unversioned(DocError::from(e)))?;
-        let from = self.schema.version_of(&mut draft).map_err(unversioned)?;
+        let (mut draft, from) = match self.read(doc) {
+            Ok(read) => read,
+            Err(_) if self.never_written(Some(&doc.key), images) => {
+                return Ok(Verdict::Stay { ours: false });
+            }
+            Err(error) => return Err((None, error)),
+        };
         if from > self.schema.newest() {
             return Ok(Verdict::Newer);
         }

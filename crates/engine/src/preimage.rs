@@ -74,6 +74,11 @@ impl Preimages {
         self.by_key.get(key).map_or(&[], Vec::as_slice)
     }
 
+    /// Whether one of `runs` wrote the document, or was about to.
+    pub(crate) fn any_of(&self, runs: &HashSet<RunId>, key: &Key) -> bool {
+        self.of(key).iter().any(|p| runs.contains(&p.run))
+    }
+
     /// Whether `run` itself wrote the document as it is now.
     pub(crate) fn written_by(&self, run: &str, key: &Key, now: Fingerprint) -> bool {
         self.of(key)

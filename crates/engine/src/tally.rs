@@ -1,7 +1,7 @@
 //! Gathers what became of a page's documents.
 
 use whimbrel_model::ledger::Counts;
-use whimbrel_model::{Key, Page};
+use whimbrel_model::{Key, Page, Reject};
 
 use crate::decide::{Fate, Planned};
 use crate::job::{ChunkContext, Failure, Handled};
@@ -18,26 +18,36 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    pub(crate) fn from_page(page: &Page, cx: &ChunkContext) -> Self {
+    /// Rows that cannot be read have their fate at once: they fail, unless they are to stay as they are.
+    pub(crate) fn from_page(
+        page: &Page,
+        cx: &ChunkContext,
+        stays: impl Fn(&Reject) -> bool,
+    ) -> Self {
         let mut tally = Self {
             waiting: cx.waiting,
             ..Self::default()
         };
         tally.counts.enumerated = (page.documents.len() + page.rejects.len()) as u64;
         for reject in &page.rejects {
-            tally.failed(reject_failure(reject));
+            if stays(reject) {
+                tally.counts.unchanged += 1;
+                tally.settle(reject.label.clone());
+            } else {
+                tally.failed(reject_failure(reject));
+            }
         }
         tally
     }
 
     pub(crate) fn written(&mut self, key: &Key) {
         self.counts.written += 1;
-        self.settle(key);
+        self.settle(key.to_string());
     }
 
-    pub(crate) fn settle(&mut self, key: &Key) {
+    fn settle(&mut self, label: String) {
         if self.waiting {
-            self.settled.push(key.to_string());
+            self.settled.push(label);
         }
     }
 
@@ -54,7 +64,7 @@ impl Tally {
                 Fate::Move(planned) => moves.push(planned),
                 Fate::Unchanged(key) => {
                     self.counts.unchanged += 1;
-                    self.settle(&key);
+                    self.settle(key.to_string());
                 }
                 Fate::Written(key) => self.written(&key),
                 Fate::Newer => self.counts.newer += 1,

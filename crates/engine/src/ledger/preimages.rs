@@ -17,7 +17,8 @@ const LOOKUP_KEYS: usize = 64;
 
 const CACHE_BYTES: usize = 32 << 20;
 
-/// What one document was before an upgrade wrote it.
+/// What one document was before an upgrade wrote it. A copy that can be taken back keeps the same of its
+/// target's documents; there the versions say whether there was, and is, a document (see `undo/log.rs`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PreimageEntry {
     pub key: Key,

@@ -98,7 +98,17 @@ impl UncopyWork {
     ) -> Result<Vec<Option<Document>>, EngineError> {
         let mut found = Vec::with_capacity(keys.len());
         for slice in keys.chunks(place.store.limits().batch_writes.max(1) as usize) {
-            found.extend(place.store.get(&place.collection, slice).await?);
+            match place.store.get(&place.collection, slice).await {
+                Ok(some) => found.extend(some),
+                // Whoever dropped the collection deleted its documents.
+                Err(error)
+                    if error.code == Code::StoreMissing
+                        && place.store.describe(&place.collection).await?.is_none() =>
+                {
+                    found.extend(slice.iter().map(|_| None));
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(found)
     }
