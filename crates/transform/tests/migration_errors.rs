@@ -259,3 +259,18 @@ fn secrets_are_refused_and_not_repeated() {
         "1QQ",
     );
 }
+
+/// A stack is not what such files should be refused by.
+#[test]
+fn deep_files_are_refused_calmly() {
+    for text in [
+        format!("a = {}", "[".repeat(10_000)),
+        format!("a = {}1{}", "[".repeat(10_000), "]".repeat(10_000)),
+        format!("a = {}", "{ a = ".repeat(10_000)),
+        format!("{} = 1", vec!["a"; 10_000].join(".")),
+        format!("[{}]", vec!["a"; 10_000].join(".")),
+        format!("[[step]]\n{} = 1", vec!["a"; 10_000].join(".")),
+    ] {
+        assert!(!parse(&text).unwrap_err().is_empty());
+    }
+}

@@ -1,8 +1,10 @@
 //! What a row of migrations may not say, from files to the plan's errors.
 
+use proptest::prelude::*;
+use std::collections::BTreeMap;
 use std::path::Path;
 use whimbrel_model::migration::{
-    Inverse, Means, Migration, StepKind, check, check_named, points_of_no_return,
+    Inverse, Means, Migration, Phase, StepKind, VerifyStep, check, check_named, points_of_no_return,
 };
 use whimbrel_transform::parse_migration;
 
@@ -198,6 +200,22 @@ fn backups_come_first() {
     );
     passes(&[&[copy("a", "c", "app/de"), backup("save", "app/d")]]);
     passes(&[&[
+        backup("before", "app/c"),
+        upgrade("a", "app/c", 2),
+        backup("after", "app/*"),
+    ]]);
+    fails(
+        &[&[
+            backup("before", "app/c"),
+            copy("a", "x", "app"),
+            backup("after", "app/d"),
+        ]],
+        &[&format!(
+            "0001_m, line 10: step \"after\": {}",
+            late("app/d", "a", 6)
+        )],
+    );
+    passes(&[&[
         backup("before", "c"),
         upgrade("a", "c", 2),
         backup("after", "c"),
@@ -381,4 +399,120 @@ fn points_of_no_return_are_told() {
         .collect();
     assert_eq!(names, ["forth", "end"]);
     assert!(matches!(all[0].steps[1].kind, StepKind::Upgrade(_)));
+}
+
+fn any_step() -> impl Strategy<Value = (u8, bool, u32, Option<u32>, usize)> {
+    (
+        0..5_u8,
+        any::<bool>(),
+        1..5_u32,
+        prop::option::of(1..5_u32),
+        0..8_usize,
+    )
+}
+
+/// The step with the `n`th name, as text.
+fn step_text(n: usize, step: &(u8, bool, u32, Option<u32>, usize)) -> String {
+    const PHASES: [&str; 8] = [
+        "off",
+        "dualwrite",
+        "shadow",
+        "ramp(5%)",
+        "ramp(6%)",
+        "live",
+        "rampdown",
+        "complete",
+    ];
+    let (kind, which, version, from, phase_at) = step;
+    let (name, collection) = (format!("s{n}"), if *which { "a/c" } else { "a/d" });
+    match kind {
+        0 | 1 => {
+            let from = from.map_or(String::new(), |from| format!("from = {from}\n"));
+            upgrade(&name, collection, *version) + &from
+        }
+        2 => verify(&name, collection, *version),
+        3 => phase(&name, collection, PHASES[*phase_at]),
+        _ => backup(&name, if *which { "a/*" } else { "a/d" }),
+    }
+}
+
+proptest! {
+    /// What passes can be carried out: versions and phases follow from each other, every undo knows where
+    /// it leads, and every backup saves what nothing has written to. What does not pass names its place.
+    #[test]
+    fn what_passes_can_be_carried_out(
+        first in prop::collection::vec(any_step(), 1..4),
+        second in prop::collection::vec(any_step(), 1..4),
+    ) {
+        let texts = [&first, &second].map(|steps| {
+            steps.iter().enumerate().map(|(n, step)| step_text(n, step)).collect::<String>()
+        });
+        let mut all = read(&[&texts[0], &texts[1]]);
+        let before = all.clone();
+        let errors = check(&mut all);
+        prop_assert!(errors.is_sorted_by_key(|e| (e.migration.clone(), e.line)));
+        for error in &errors {
+            let migration = all.iter().find(|m| m.id == error.migration).unwrap();
+            prop_assert!(migration.steps.iter().any(|s| s.line == error.line));
+        }
+        let mut row = Carried::default();
+        for (migration, read) in all.iter().zip(&before) {
+            (row.changed, row.saved) = (Vec::new(), Vec::new());
+            for (step, read) in migration.steps.iter().zip(&read.steps) {
+                let possible = row.carry(&step.kind, &read.kind);
+                prop_assert!(possible || !errors.is_empty(), "{:?} {}", step, texts.concat());
+            }
+        }
+    }
+}
+
+/// Carries migrations out as far as the plan speaks of it, in the plainest way.
+#[derive(Default)]
+struct Carried {
+    versions: BTreeMap<String, u32>,
+    phases: BTreeMap<String, Phase>,
+    /// Collections that the migration at work has written to without a backup.
+    changed: Vec<String>,
+    saved: Vec<String>,
+}
+
+fn saves(backup: &str, collection: &str) -> bool {
+    backup == "a/*" || backup == collection
+}
+
+impl Carried {
+    fn carry(&mut self, step: &StepKind, read: &StepKind) -> bool {
+        match (step, read) {
+            (StepKind::Upgrade(step), StepKind::Upgrade(read)) => {
+                let at = self.versions.insert(step.collection.clone(), step.to);
+                // What was saved before is not lost.
+                if !self.saved.iter().any(|name| saves(name, &step.collection)) {
+                    self.changed.push(step.collection.clone());
+                }
+                let from = step.from.unwrap_or_default();
+                from != step.to
+                    && (read.from.is_some() || (from == at.unwrap_or(1) && from < step.to))
+                    && (from > step.to || at.is_none_or(|at| at < step.to))
+            }
+            (
+                StepKind::Verify(VerifyStep::Upgraded {
+                    collection,
+                    version,
+                }),
+                _,
+            ) => self.versions.get(collection).copied().unwrap_or(1) == *version,
+            (StepKind::Phase(step), _) => {
+                let at = self.phases.insert(step.collection.clone(), step.to);
+                let at = at.unwrap_or_default();
+                at != step.to && at.may_become(step.to).is_ok()
+            }
+            (StepKind::Backup(step), _) => {
+                let name = &step.collections[0];
+                let fine = !self.changed.iter().any(|c| saves(name, c));
+                self.saved.push(name.clone());
+                fine
+            }
+            _ => true,
+        }
+    }
 }

@@ -220,21 +220,12 @@ fn written(step: &Step, resolve: Resolve<'_>) -> Option<String> {
     }
 }
 
-/// Whether two resolved names have a collection in common. A store alone, or `store/*`, is all of it.
-fn overlap(a: &str, b: &str) -> bool {
-    let whole = |name: &'_ str| name.strip_suffix("/*").map(str::to_owned);
-    let within = |all: &str, one: &str| {
-        one == all
-            || one
-                .strip_prefix(all)
-                .is_some_and(|rest| rest.starts_with('/'))
-    };
-    let (wide_a, wide_b) = (whole(a), whole(b));
-    let (a, b) = (
-        wide_a.as_deref().unwrap_or(a),
-        wide_b.as_deref().unwrap_or(b),
-    );
-    within(a, b) || within(b, a)
+/// Whether the second resolved name lies within the first. A store alone, or `store/*`, is all of it.
+fn within(all: &str, one: &str) -> bool {
+    let whole = |name: &str| name.strip_suffix("/*").unwrap_or(name).to_owned();
+    let (all, one) = (whole(all), whole(one));
+    let rest = one.strip_prefix(&all);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// A backup behind the first step that writes what it saves does not save the state before. It may stand
@@ -245,23 +236,32 @@ fn late_backup(step: &Step, before: &[Step], resolve: Resolve<'_>) -> Option<Str
     };
     for name in &backup.collections {
         let saved = resolve(name, Means::Collections).ok()?;
-        for earlier in before {
-            if let StepKind::Backup(earlier) = &earlier.kind {
-                let same = |n: &String| resolve(n, Means::Collections).is_ok_and(|n| n == saved);
-                if earlier.collections.iter().any(same) {
-                    break;
-                }
-            }
-            if written(earlier, resolve).is_some_and(|written| overlap(&written, &saved)) {
-                return Some(format!(
-                    "{name} is no longer what it was when this backup is made, because {} has written to it, \
-                     and no backup was made before; put the backup in front of that step",
-                    other(earlier)
-                ));
-            }
+        let lost = before.iter().enumerate().find(|(i, earlier)| {
+            written(earlier, resolve).is_some_and(|written| {
+                (within(&written, &saved) || within(&saved, &written))
+                    && !before[..*i].iter().any(|b| saves(b, &written, resolve))
+            })
+        });
+        if let Some((_, earlier)) = lost {
+            return Some(format!(
+                "{name} is no longer what it was when this backup is made, because {} has written to it, and \
+                 no backup was made before; put the backup in front of that step",
+                other(earlier)
+            ));
         }
     }
     None
+}
+
+/// Whether the step is a backup of all that the resolved name means.
+fn saves(step: &Step, name: &str, resolve: Resolve<'_>) -> bool {
+    let StepKind::Backup(backup) = &step.kind else {
+        return false;
+    };
+    backup
+        .collections
+        .iter()
+        .any(|saved| resolve(saved, Means::Collections).is_ok_and(|saved| within(&saved, name)))
 }
 
 fn same_ends(step: &Step, resolve: Resolve<'_>) -> Option<String> {
