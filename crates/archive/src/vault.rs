@@ -79,12 +79,13 @@ impl Vault {
             }
             None => (".", trimmed),
         };
-        if name == ".." || name == "." || name.is_empty() {
+        if name == ".." || name == "." {
             let here = base.join(trimmed).canonicalize().ok();
             let named = here.as_deref().and_then(|p| p.parent().zip(p.file_name()));
             let Some((parent, name)) = named.and_then(|(p, n)| Some((p, n.to_str()?))) else {
                 return Err(ArchiveError::missing(format!("{place} names no archive")));
             };
+            check_name(name)?;
             return Ok((Self::folder(parent, false)?, name.to_owned()));
         }
         check_name(name)?;
