@@ -126,13 +126,19 @@ impl App {
 /// `ada@host pid 4711`
 #[must_use]
 pub fn holder() -> String {
+    format!("{} pid {}", person(), std::process::id())
+}
+
+/// `ada@host`: who acts, as the history tells.
+#[must_use]
+pub fn person() -> String {
     let user = std::env::var("USER").or_else(|_| std::env::var("USERNAME"));
     let user = user.unwrap_or_else(|_| "somebody".to_owned());
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname")
         .ok()
         .or_else(|| std::env::var("HOSTNAME").ok())
         .unwrap_or_else(|| "this machine".to_owned());
-    format!("{user}@{} pid {}", host.trim(), std::process::id())
+    format!("{user}@{}", host.trim())
 }
 
 /// Whether a lease's holder was a process of this machine that runs no more. Where that cannot be known,

@@ -105,6 +105,10 @@ pub enum Command {
     Upgrade(commands::upgrade::Upgrade),
     /// Copy documents into another store, in a new shape where rules say so
     Copy(commands::copy::Copy),
+    /// Apply what is pending of the project's migrations, or go on with one that rests
+    Up(commands::up::Up),
+    /// Take migrations back, last applied first
+    Down(commands::down::Down),
     /// Show one document, as any schema version
     Show(commands::show::Show),
     /// Judge a schema's versions before they are deployed

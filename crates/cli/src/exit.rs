@@ -13,7 +13,8 @@ pub enum Exit {
     Failed = 1,
     /// The command, the project file, a schema or a rule is not valid. Nothing was begun.
     Usage = 2,
-    /// An unfinished run is in the way, or the run was stopped and can go on.
+    /// An unfinished run is in the way, or the run was stopped and can go on; a migration rests, is pending,
+    /// late or edited.
     Pending = 3,
     /// It ran to its end and found something: documents in quarantine, a breaking version.
     Findings = 4,
@@ -36,11 +37,19 @@ impl Exit {
             | Code::UnknownStore
             | Code::StoreUrl
             | Code::RulesInvalid
-            | Code::ScriptInvalid => Exit::Usage,
+            | Code::ScriptInvalid
+            | Code::MigrationInvalid => Exit::Usage,
             Code::SchemaBreaking => Exit::Findings,
             Code::LeaseHeld => Exit::LockHeld,
-            Code::StoreUnknown => Exit::Unknown,
-            Code::RunPending | Code::RunChanged | Code::RunInterrupted => Exit::Pending,
+            Code::StoreUnknown | Code::StepUnknown => Exit::Unknown,
+            Code::RunPending
+            | Code::RunChanged
+            | Code::RunInterrupted
+            | Code::MigrationDrift
+            | Code::MigrationLate
+            | Code::MigrationOpen
+            | Code::MigrationPaused
+            | Code::ApprovalNeeded => Exit::Pending,
             _ => Exit::Failed,
         }
     }

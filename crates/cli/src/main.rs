@@ -3,16 +3,26 @@
 
 mod app;
 mod args;
+mod clock_words;
 mod commands;
 mod demo_data;
 mod diff;
 mod exit;
 mod failure;
+mod hooks;
+mod migration_choice;
+mod migration_job;
+mod migration_plan;
+mod migration_screen;
+mod migration_words;
+mod migrations;
 mod paint;
 mod place;
 mod progress;
+mod progress_steps;
 mod project;
 mod project_file;
+mod project_hooks;
 mod schemas;
 mod screen;
 mod summary;
@@ -64,6 +74,8 @@ async fn run(app: &App, command: &Command) -> Outcome {
         Command::Inspect(args) => commands::inspect::run(app, args).await,
         Command::Upgrade(args) => commands::upgrade::run(app, args).await,
         Command::Copy(args) => commands::copy::run(app, args).await,
+        Command::Up(args) => commands::up::run(app, args).await,
+        Command::Down(args) => commands::down::run(app, args).await,
         Command::Show(args) => commands::show::run(app, args).await,
         Command::Schema(args) => commands::schema::run(app, args).await,
         Command::Quarantine(args) => commands::quarantine::run(app, args).await,

@@ -126,6 +126,27 @@ pub fn clip(text: &str, width: usize) -> String {
     format!("{kept}…")
 }
 
+/// The text in lines of at most `width` characters, broken between words. A longer word stays whole.
+#[must_use]
+pub fn fold(text: &str, width: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for word in text.split_whitespace() {
+        let full = !line.is_empty() && line.chars().count() + 1 + word.chars().count() > width;
+        if full {
+            lines.push(std::mem::take(&mut line));
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    if !line.is_empty() {
+        lines.push(line);
+    }
+    lines
+}
+
 /// Control characters made visible, so that a document's text cannot drive the terminal.
 #[must_use]
 pub fn harmless(text: &str) -> String {
@@ -169,6 +190,13 @@ mod tests {
         for (n, expect) in [(12, "12 B"), (1_400_000, "1.4 MB")] {
             assert_eq!(bytes(n), expect);
         }
+    }
+
+    #[test]
+    fn text_is_folded_between_words() {
+        assert_eq!(fold("one two  three", 7), ["one two", "three"]);
+        assert_eq!(fold("a-very-long-word b", 6), ["a-very-long-word", "b"]);
+        assert!(fold("", 5).is_empty());
     }
 
     #[test]

@@ -72,6 +72,18 @@ pub fn parse_collection(text: &str, project: &Project) -> Result<(Named, Collect
     Ok((named, collection))
 }
 
+/// Reads what a copy's source may be: a collection of the project, or anything that [`parse`] takes.
+///
+/// # Errors
+/// No store has that name.
+pub fn parse_source(text: &str, project: &Project) -> Result<Named, Failure> {
+    // `conversations` alone is the project's collection; as a target it would be a guess.
+    match project.collections.get(text) {
+        Some(_) if !project.stores.contains_key(text) => Ok(parse_collection(text, project)?.0),
+        _ => parse(text, project),
+    }
+}
+
 fn named(store: &str, collection: Option<String>, project: &Project) -> Result<Named, Failure> {
     let entry = project.store(store)?;
     Ok(Named {

@@ -2,6 +2,7 @@
 
 use crate::exit::Exit;
 use crate::paint::{clip, duration, harmless, plural, rate, thousands};
+use crate::progress_steps::Steps;
 use crate::screen::Screen;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::future::Future;
@@ -24,8 +25,32 @@ pub async fn drive<T>(
     engine: &Engine,
     job: impl Future<Output = Result<T, EngineError>>,
 ) -> Result<T, EngineError> {
-    let mut events = engine.subscribe();
+    drive_with(View::new(screen), engine, job).await
+}
+
+/// [`drive`] for a migration: the running job's bar stands below the steps that are done. `steps` are what
+/// its steps are called: `copy split`.
+///
+/// # Errors
+/// The migration's own.
+pub async fn drive_steps<T>(
+    screen: &Screen,
+    engine: &Engine,
+    steps: Vec<String>,
+    job: impl Future<Output = Result<T, EngineError>>,
+) -> Result<T, EngineError> {
     let mut view = View::new(screen);
+    view.steps = Some(Steps::new(screen.err, screen.width, steps));
+    drive_with(view, engine, job).await
+}
+
+async fn drive_with<T>(
+    mut view: View<'_>,
+    engine: &Engine,
+    job: impl Future<Output = Result<T, EngineError>>,
+) -> Result<T, EngineError> {
+    let screen = view.screen;
+    let mut events = engine.subscribe();
     let mut job = pin!(job);
     let mut stopping = false;
     let result = loop {
@@ -40,7 +65,10 @@ pub async fn drive<T>(
                 }
                 stopping = true;
                 engine.stop();
-                view.say("stopping: the chunks at work are finished and recorded (Ctrl-C again leaves at once)");
+                view.say(match view.steps {
+                    None => "stopping: the chunks at work are finished and recorded (Ctrl-C again leaves at once)",
+                    Some(_) => "stopping: what is at work is recorded, then the migration rests (Ctrl-C again leaves at once)",
+                });
             }
         }
     };
@@ -80,6 +108,10 @@ struct View<'a> {
     expected: Option<u64>,
     errors: u64,
     dry_run: bool,
+    /// Of a migration.
+    steps: Option<Steps>,
+    /// What the bar says without the abort rules.
+    words: String,
 }
 
 impl<'a> View<'a> {
@@ -94,6 +126,8 @@ impl<'a> View<'a> {
             expected: None,
             errors: 0,
             dry_run: false,
+            steps: None,
+            words: String::new(),
         }
     }
 
@@ -138,9 +172,45 @@ impl<'a> View<'a> {
                 self.say(&text);
             }
             Event::Complete { .. } | Event::Error { .. } => self.close(),
-            // The commands of migrations show these.
-            Event::Migration { .. } | Event::Rule { .. } => {}
+            Event::Migration { .. } => self.moment(event),
+            Event::Rule { .. } => {
+                if let Some(steps) = &mut self.steps {
+                    steps.rule(event);
+                }
+                self.refresh();
+            }
         }
+    }
+
+    /// A migration moved on: its lines stay, its running step has a spinner until a job has a bar.
+    fn moment(&mut self, event: &Event) {
+        let Some(steps) = &mut self.steps else { return };
+        let lines = steps.moment(event);
+        let running = steps.running();
+        self.close();
+        for line in lines {
+            self.screen.progress(line);
+        }
+        let Some(title) = running else { return };
+        if self.screen.bar {
+            let spinner = bar(None, self.screen.err.0);
+            spinner.set_prefix(format!("  {title}"));
+            self.bar = Some(spinner);
+            self.words.clear();
+            self.refresh();
+        } else {
+            self.screen.progress(format!("  {title}"));
+        }
+    }
+
+    /// Writes the words behind the bar, and the abort rules below them.
+    fn refresh(&self) {
+        let Some(bar) = &self.bar else { return };
+        let rules = self.steps.as_ref().and_then(Steps::rules);
+        bar.set_message(match rules {
+            Some(rules) => format!("{}\n  {rules}", self.words),
+            None => self.words.clone(),
+        });
     }
 
     fn start(
@@ -172,12 +242,18 @@ impl<'a> View<'a> {
             Some(n) if !self.screen.bar => format!(", about {}", plural(n, "document")),
             _ => String::new(),
         };
-        let title = self.screen.err.bold(title);
+        let title = match self.steps.as_ref().and_then(Steps::running) {
+            Some(step) if self.screen.bar => format!("  {step}: {title}"),
+            Some(_) => format!("  {title}"),
+            None => self.screen.err.bold(title),
+        };
         if self.screen.bar {
             // The title goes with the bar; the summary says it again.
             let bar = bar(expected, self.screen.err.0);
-            bar.set_prefix(format!("{title}{how}"));
+            bar.set_prefix(clip_painted(&format!("{title}{how}"), self.screen));
             self.bar = Some(bar);
+            self.words.clear();
+            self.refresh();
         } else {
             self.screen.progress(format!("{title}{how}{about}"));
         }
@@ -189,10 +265,14 @@ impl<'a> View<'a> {
                 bar.set_length(totals.enumerated);
             }
             bar.set_position(totals.enumerated);
-            bar.set_message(self.words(totals));
+            self.words = self.words(totals);
+            self.refresh();
         } else if self.line_at.elapsed() >= LINE_EVERY {
             self.line_at = Instant::now();
-            self.screen.progress(format!("  {}", self.words(totals)));
+            let rules = self.steps.as_ref().and_then(Steps::rules);
+            let rules = rules.map(|r| format!(" · {r}")).unwrap_or_default();
+            self.screen
+                .progress(format!("  {}{rules}", self.words(totals)));
         }
     }
 
@@ -270,6 +350,15 @@ impl<'a> View<'a> {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
+    }
+}
+
+/// A wrapped title would break the bar's block.
+fn clip_painted(title: &str, screen: &Screen) -> String {
+    // Escape sequences have no width; cut only where there are none.
+    match screen.err.0 && title.contains('\x1b') {
+        true => title.to_owned(),
+        false => clip(title, screen.width.saturating_sub(1)),
     }
 }
 

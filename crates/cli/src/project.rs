@@ -4,12 +4,14 @@ use crate::failure::Failure;
 use crate::project_file;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use whimbrel_engine::migrate::Hook;
 use whimbrel_model::Code;
 use whimbrel_model::schema::DEFAULT_VERSION_FIELD;
 use whimbrel_stores::{CollectionConfig, OpenOptions};
 
 pub const FILE: &str = "whimbrel.toml";
 pub const DEFAULT_LEDGER: &str = "sqlite:.whimbrel/ledger.db";
+pub const DEFAULT_MIGRATIONS: &str = "migrations";
 
 /// Everything that the project file says, with paths made absolute.
 #[derive(Clone, Debug)]
@@ -22,6 +24,10 @@ pub struct Project {
     pub stores: BTreeMap<String, StoreEntry>,
     pub collections: BTreeMap<String, Collection>,
     pub run: RunDefaults,
+    /// The folder of the migration files.
+    pub migrations: PathBuf,
+    /// What hears of migrations.
+    pub hooks: Vec<Hook>,
 }
 
 #[derive(Clone, Debug)]
@@ -101,6 +107,8 @@ impl Project {
             stores: BTreeMap::new(),
             collections: BTreeMap::new(),
             run: RunDefaults::default(),
+            migrations: dir.join(DEFAULT_MIGRATIONS),
+            hooks: Vec::new(),
         }
     }
 

@@ -50,17 +50,17 @@ pub fn read(text: &str, file: &str, dir: &Path, variables: Variables) -> Result<
     Err(failure)
 }
 
-struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     file: &'a str,
     source: Arc<str>,
     problems: Vec<Snippet>,
     variables: Variables<'a>,
 }
 
-type Node<'i> = Spanned<DeValue<'i>>;
+pub(crate) type Node<'i> = Spanned<DeValue<'i>>;
 
 impl Reader<'_> {
-    fn problem(&mut self, span: Range<usize>, label: impl Into<String>, help: Option<String>) {
+    pub(crate) fn problem(&mut self, span: Range<usize>, label: impl Into<String>, help: Option<String>) {
         self.problems.push(Snippet {
             file: self.file.to_owned(),
             source: self.source.clone(),
@@ -74,7 +74,7 @@ impl Reader<'_> {
         self.only(
             root,
             "the project file",
-            &["ledger", "stores", "collections", "run"],
+            &["ledger", "stores", "collections", "run", "migrations", "hook"],
         );
         let mut project = Project::empty(dir);
         if let Some(ledger) = self.table(root, "ledger") {
@@ -105,6 +105,10 @@ impl Reader<'_> {
         for (name, span, table) in self.tables(root, "collections") {
             let collection = self.collection(&name, &span, table, dir, &project.stores);
             project.collections.insert(name, collection);
+        }
+        project.hooks = self.hooks(root);
+        if let Some(folder) = self.text(root, "migrations") {
+            project.migrations = dir.join(folder);
         }
         if let Some(run) = self.table(root, "run") {
             project.run = self.run(run);
@@ -216,7 +220,7 @@ impl Reader<'_> {
     }
 
     /// Refuses members that have no meaning here.
-    fn only(&mut self, table: &DeTable, section: &str, known: &[&str]) {
+    pub(crate) fn only(&mut self, table: &DeTable, section: &str, known: &[&str]) {
         let unknown: Vec<_> = table
             .keys()
             .filter(|k| !known.contains(&k.get_ref().as_ref()))
@@ -246,7 +250,7 @@ impl Reader<'_> {
         }
     }
 
-    fn wrong(&mut self, node: &Node, name: &str, wanted: &str) {
+    pub(crate) fn wrong(&mut self, node: &Node, name: &str, wanted: &str) {
         let found = node.get_ref().type_str();
         self.problem(
             node.span(),
@@ -255,7 +259,7 @@ impl Reader<'_> {
         );
     }
 
-    fn table<'t, 'i>(&mut self, table: &'t DeTable<'i>, name: &str) -> Option<&'t DeTable<'i>> {
+    pub(crate) fn table<'t, 'i>(&mut self, table: &'t DeTable<'i>, name: &str) -> Option<&'t DeTable<'i>> {
         let node = table.get(name)?;
         let inner = node.get_ref().as_table();
         if inner.is_none() {
@@ -282,7 +286,7 @@ impl Reader<'_> {
         out
     }
 
-    fn text(&mut self, table: &DeTable, name: &str) -> Option<String> {
+    pub(crate) fn text(&mut self, table: &DeTable, name: &str) -> Option<String> {
         let node = table.get(name)?;
         let text = node.get_ref().as_str().map(str::to_owned);
         if text.is_none() {
@@ -292,7 +296,7 @@ impl Reader<'_> {
     }
 
     /// One string or a list of them.
-    fn texts(&mut self, table: &DeTable, name: &str) -> Vec<String> {
+    pub(crate) fn texts(&mut self, table: &DeTable, name: &str) -> Vec<String> {
         let Some(node) = table.get(name) else {
             return Vec::new();
         };

@@ -69,7 +69,9 @@ pub fn shown(path: &Path) -> String {
         .to_string()
 }
 
-fn failure(errors: &[LoadError]) -> Failure {
+/// Everything that is wrong with files, each at its place.
+#[must_use]
+pub fn failure(errors: &[LoadError]) -> Failure {
     let code = errors.first().map_or(Code::SchemaInvalid, |e| e.code);
     let message = match errors {
         [one] if one.place.is_none() => one.to_string(),
@@ -97,12 +99,14 @@ fn failure(errors: &[LoadError]) -> Failure {
     failure
 }
 
+/// Texts of files, read once.
 #[derive(Default)]
-struct FileCache(std::collections::BTreeMap<String, Option<Arc<str>>>);
+pub struct FileCache(std::collections::BTreeMap<String, Option<Arc<str>>>);
 
 impl FileCache {
     /// The file's text, and the word that begins at a line and column (both from 1).
-    fn span(
+    #[must_use]
+    pub fn span(
         &mut self,
         file: &str,
         (line, column): (u32, u32),

@@ -198,7 +198,7 @@ impl Screen {
 }
 
 /// Columns of a label.
-const LABEL: usize = 9;
+pub const LABEL: usize = 9;
 
 struct Place<'a>(&'a Snippet);
 

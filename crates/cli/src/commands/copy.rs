@@ -63,6 +63,24 @@ pub struct Copy {
     pub run: RunArgs,
 }
 
+/// What a copy without a file of rules does to documents.
+#[derive(Debug, Default)]
+pub struct Plain {
+    pub read_as: Option<u32>,
+    pub migrated_at: Option<String>,
+    pub source_id: Option<String>,
+}
+
+impl Copy {
+    fn plain(&self) -> Plain {
+        Plain {
+            read_as: self.read_as,
+            migrated_at: self.migrated_at.clone(),
+            source_id: self.source_id.clone(),
+        }
+    }
+}
+
 /// # Errors
 /// The copy could not be begun, or a run did not reach its end.
 pub async fn run(app: &App, args: &Copy) -> Outcome {
@@ -72,7 +90,7 @@ pub async fn run(app: &App, args: &Copy) -> Outcome {
     let ends = Ends::open(&project, &args.source, &args.target, args.run.dry_run).await?;
     let rules = match &args.rules {
         Some(file) => chosen(schemas::rules(file)?, &args.rule)?,
-        None => ends.plain_rules(args).await?,
+        None => ends.plain_rules(&args.plain()).await?,
     };
     let scratch = Scratch::for_rules(&rules).await?;
     let mut jobs = Vec::new();
@@ -200,10 +218,10 @@ fn chosen(rules: Vec<CopyRule>, names: &[String]) -> Result<Vec<CopyRule>, Failu
 
 /// The two ends of a copy, opened.
 pub struct Ends {
-    source: Named,
-    target: Named,
-    source_store: Arc<dyn Store>,
-    target_store: Arc<dyn Store>,
+    pub source: Named,
+    pub target: Named,
+    pub source_store: Arc<dyn Store>,
+    pub target_store: Arc<dyn Store>,
 }
 
 impl Ends {
@@ -215,13 +233,7 @@ impl Ends {
         target: &str,
         dry_run: bool,
     ) -> Result<Self, Failure> {
-        // `conversations` alone is the project's collection; as a target it would be a guess.
-        let source = match project.collections.get(source) {
-            Some(_) if !project.stores.contains_key(source) => {
-                place::parse_collection(source, project)?.0
-            }
-            _ => place::parse(source, project)?,
-        };
+        let source = place::parse_source(source, project)?;
         let target = place::parse(target, project)?;
         // The source is opened so that it could not be written, unless the target lies in it.
         let apart = source.url != target.url;
@@ -242,7 +254,10 @@ impl Ends {
     }
 
     /// One rule a collection that copies it as it is.
-    async fn plain_rules(&self, args: &Copy) -> Result<Vec<CopyRule>, Failure> {
+    ///
+    /// # Errors
+    /// There is no collection to copy, or only the target names one.
+    pub async fn plain_rules(&self, plain: &Plain) -> Result<Vec<CopyRule>, Failure> {
         let collections = match (&self.source.collection, &self.target.collection) {
             (Some(one), _) => vec![one.clone()],
             (None, None) => self.source_store.collections().await?,
@@ -252,7 +267,7 @@ impl Ends {
                 )
                 .next(format!(
                     "whimbrel inspect {}   (lists its collections)",
-                    args.source
+                    self.source.store
                 )));
             }
         };
@@ -265,9 +280,9 @@ impl Ends {
         let rule = |c| {
             plain_rule(
                 Some(c),
-                args.read_as,
-                args.migrated_at.clone(),
-                args.source_id.clone(),
+                plain.read_as,
+                plain.migrated_at.clone(),
+                plain.source_id.clone(),
             )
         };
         Ok(collections.into_iter().map(rule).collect())

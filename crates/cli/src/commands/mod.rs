@@ -2,6 +2,7 @@
 
 pub mod copy;
 pub mod demo;
+pub mod down;
 pub mod history;
 pub mod init;
 pub mod inspect;
@@ -12,4 +13,5 @@ pub mod quarantine_retry;
 pub mod schema;
 pub mod show;
 pub mod status;
+pub mod up;
 pub mod upgrade;
