@@ -29,6 +29,7 @@ pub fn open(name: &str, options: &OpenOptions) -> Arc<dyn Store> {
         name: format!("memory:{name}"),
         options: options.clone(),
         data,
+        snapshot: false,
     })
 }
 
@@ -37,16 +38,17 @@ struct MemoryStore {
     name: String,
     options: OpenOptions,
     data: Arc<Mutex<Data>>,
+    snapshot: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Data {
     collections: BTreeMap<String, Collection>,
     /// Counts every write, deletions too: a revision never comes back.
     revision: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Collection {
     kind: KeyKind,
     documents: BTreeMap<Key, (Body, u64)>,
@@ -93,11 +95,12 @@ impl MemoryStore {
     }
 
     fn writable(&self) -> Result<(), StoreError> {
-        if self.options.read_only {
-            let message = "the store was opened for reading only".to_owned();
-            return Err(self.terminal(Code::StoreDenied, message));
-        }
-        Ok(())
+        let why = match (self.snapshot, self.options.read_only) {
+            (true, _) => "a snapshot is for reading only; nothing was written",
+            (_, true) => "the store was opened for reading only",
+            _ => return Ok(()),
+        };
+        Err(self.terminal(Code::StoreDenied, why.to_owned()))
     }
 
     fn config(&self, collection: &str) -> Option<&CollectionConfig> {
@@ -343,5 +346,16 @@ impl Store for MemoryStore {
             .iter()
             .map(|write| self.apply(&mut data, write))
             .collect()
+    }
+
+    /// A copy: documents share their bytes with the live ones.
+    async fn snapshot(&self) -> Result<Option<Arc<dyn Store>>, StoreError> {
+        let data = self.lock().clone();
+        Ok(Some(Arc::new(Self {
+            name: self.name.clone(),
+            options: self.options.clone(),
+            data: Arc::new(Mutex::new(data)),
+            snapshot: true,
+        })))
     }
 }

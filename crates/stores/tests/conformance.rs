@@ -14,6 +14,7 @@ mod conformance {
     pub mod scans;
     #[cfg(feature = "postgres")]
     pub mod servers;
+    pub mod snapshots;
     pub mod subject;
     pub mod values;
 }
@@ -31,6 +32,7 @@ macro_rules! run_cases {
             limits: a_full_batch, documents_at_the_limit, read_only_refuses;
             values: every_kind_survives, json_bytes_survive, hostile_strings_survive;
             held: fields_of_every_kind, typed_columns;
+            snapshots: one_instant, read_only, kept_apart_from_the_live_store;
             documents: get_answers_in_order, deletes, ensure_twice, describes, several_collections;
         }
     };

@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use whimbrel_model::store::Description;
+use whimbrel_model::store::{Description, StatementOutcome};
 use whimbrel_model::{
     Body, Code, Document, Key, KeyKind, KeyRange, Limits, Page, Store, StoreError, StoreErrorKind,
     Write, WriteOutcome,
@@ -227,6 +227,30 @@ impl Store for FaultyStore {
         match fate {
             Fate::Well => Ok(outcomes),
             _ => Err(self.error(StoreErrorKind::Unknown)),
+        }
+    }
+
+    /// Reading it fails as reading the store itself does, with faults of the same kind.
+    async fn snapshot(&self) -> Result<Option<Arc<dyn Store>>, StoreError> {
+        self.read().await?;
+        let snapshot = self.inner.snapshot().await?;
+        Ok(snapshot.map(|inner| {
+            let faulty = Self::new(inner)
+                .with_faults(self.faults)
+                .with_latency(self.latency);
+            Arc::new(faulty) as Arc<dyn Store>
+        }))
+    }
+
+    async fn statement(&self, text: &str) -> Result<StatementOutcome, StoreError> {
+        match self.fate(true).await {
+            Fate::Transient => Err(self.error(StoreErrorKind::Transient)),
+            Fate::Unknown { landed: false } => Err(self.error(StoreErrorKind::Unknown)),
+            Fate::Well => self.inner.statement(text).await,
+            Fate::Unknown { landed: true } => {
+                self.inner.statement(text).await?;
+                Err(self.error(StoreErrorKind::Unknown))
+            }
         }
     }
 }

@@ -1,11 +1,14 @@
 //! A pool of connections, each set up so that plans and texts do not depend on the server's settings.
 
-use super::error::pool_error;
+use super::error::{pool_error, store_error};
 use super::{tls, url};
 use deadpool_postgres::{
-    Client, Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime,
+    Client, ClientWrapper, Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError,
+    RecyclingMethod, Runtime,
 };
+use std::sync::Arc;
 use std::time::Duration;
+use tokio_postgres::error::SqlState;
 use whimbrel_model::{Code, StoreError, StoreErrorKind};
 
 /// Connections a store opens at most: what its [`super::PARALLEL`] workers use, and some for get and count.
@@ -20,12 +23,28 @@ const SESSION: &str = "SET datestyle = 'ISO, MDY'; SET timezone = 'UTC'; \
     SET enable_seqscan = off; SET enable_bitmapscan = off; \
     SET default_transaction_isolation = 'read committed'";
 
+/// A snapshot may be looked at seldom, but must last: a server's limits on idle transactions are put aside.
+const PATIENT: &str = "SELECT set_config(name, '0', false) FROM pg_settings \
+    WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout')";
+
+const INSTANT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+
 /// Connections to one database.
 #[derive(Clone)]
 pub(crate) struct Connections {
     /// The URL without secrets.
     pub name: String,
+    /// With its secrets, to open more connections.
+    url: Arc<str>,
     pool: Pool,
+    /// Where every connection sees one instant: what keeps it.
+    kept: Option<Arc<Kept>>,
+}
+
+/// The transaction that a snapshot was exported from. Others can take part for as long as it is open.
+struct Kept {
+    live: Connections,
+    _exporter: ClientWrapper,
 }
 
 impl Connections {
@@ -34,17 +53,64 @@ impl Connections {
     /// # Errors
     /// The URL is not valid, or the database cannot be reached.
     pub async fn open(url: &str, read_only: bool) -> Result<Self, StoreError> {
-        let target = url::parse(url)?;
-        let connector = tls::connector(&target.name, &target.tls)?;
-        let recycling = ManagerConfig {
-            recycling_method: RecyclingMethod::Fast,
-        };
-        let manager = Manager::from_config(target.config, connector, recycling);
         let session = if read_only {
             format!("{SESSION}; SET default_transaction_read_only = on")
         } else {
             SESSION.to_owned()
         };
+        let connections = Self::pooled(url.into(), [session].into(), RecyclingMethod::Fast, None)?;
+        drop(connections.get().await?);
+        Ok(connections)
+    }
+
+    /// Connections to the same database that all see it as it is now. They hold back the server's cleaning
+    /// up (VACUUM) while they are kept.
+    ///
+    /// # Errors
+    /// The database cannot be reached, or gives no snapshot.
+    pub async fn frozen(&self) -> Result<Self, StoreError> {
+        if self.kept.is_some() {
+            return Ok(self.clone());
+        }
+        let failed = |error| store_error(&self.name, "taking a snapshot", error);
+        // Taken out of the pool, so that nobody else gets it, and closed when the snapshot is let go.
+        let exporter = Object::take(self.get().await?);
+        for batch in [PATIENT, INSTANT] {
+            exporter.batch_execute(batch).await.map_err(failed)?;
+        }
+        let row = exporter.query_one("SELECT pg_export_snapshot()", &[]).await;
+        let snapshot: String = row.and_then(|row| row.try_get(0)).map_err(failed)?;
+        let snapshot = snapshot.replace('\'', "''");
+        // What comes before BEGIN in one batch would already be part of the transaction.
+        let session = [
+            format!("{SESSION}; {PATIENT}"),
+            format!("{INSTANT}; SET TRANSACTION SNAPSHOT '{snapshot}'"),
+        ];
+        // A statement that failed ends what its connection could still see, and it is not used again.
+        let recycling = RecyclingMethod::Custom("SELECT 1".to_owned());
+        let kept = Kept {
+            live: self.clone(),
+            _exporter: exporter,
+        };
+        Self::pooled(
+            self.url.clone(),
+            session.into(),
+            recycling,
+            Some(Arc::new(kept)),
+        )
+    }
+
+    /// `session`: what every new connection runs first, batch by batch.
+    fn pooled(
+        url: Arc<str>,
+        session: Arc<[String]>,
+        recycling_method: RecyclingMethod,
+        kept: Option<Arc<Kept>>,
+    ) -> Result<Self, StoreError> {
+        let target = url::parse(&url)?;
+        let connector = tls::connector(&target.name, &target.tls)?;
+        let recycling = ManagerConfig { recycling_method };
+        let manager = Manager::from_config(target.config, connector, recycling);
         let pool = Pool::builder(manager)
             .max_size(CONNECTIONS)
             .runtime(Runtime::Tokio1)
@@ -52,10 +118,11 @@ impl Connections {
             .post_create(Hook::async_fn(move |client, _| {
                 let session = session.clone();
                 Box::pin(async move {
-                    client
-                        .batch_execute(&session)
-                        .await
-                        .map_err(HookError::Backend)
+                    for batch in session.iter() {
+                        let done = client.batch_execute(batch).await;
+                        done.map_err(HookError::Backend)?;
+                    }
+                    Ok(())
                 })
             }))
             .build()
@@ -67,21 +134,47 @@ impl Connections {
                     error.to_string(),
                 )
             })?;
-        let connections = Self {
+        Ok(Self {
             name: target.name,
+            url,
             pool,
-        };
-        drop(connections.get().await?);
-        Ok(connections)
+            kept,
+        })
     }
 
     /// # Errors
-    /// No connection could be made.
+    /// No connection could be made; or the snapshot is gone, with the connection that kept it.
     pub async fn get(&self) -> Result<Client, StoreError> {
-        self.pool
-            .get()
-            .await
-            .map_err(|error| pool_error(&self.name, error))
+        self.pool.get().await.map_err(|error| match error {
+            PoolError::PostCreateHook(HookError::Backend(refused))
+                if self.kept.is_some() && refused.as_db_error().is_some() =>
+            {
+                self.snapshot_gone(&refused)
+            }
+            error => pool_error(&self.name, error),
+        })
+    }
+
+    fn snapshot_gone(&self, refused: &tokio_postgres::Error) -> StoreError {
+        let state = refused.code().map_or("", SqlState::code);
+        StoreError::new(
+            StoreErrorKind::Terminal,
+            Code::StoreUnavailable,
+            &self.name,
+            format!(
+                "the snapshot is gone: the connection that kept it was lost (SQLSTATE {state}); take a new \
+                 one and begin again"
+            ),
+        )
+    }
+
+    pub fn is_frozen(&self) -> bool {
+        self.kept.is_some()
+    }
+
+    /// The same database as it is now.
+    pub fn live(&self) -> &Self {
+        self.kept.as_ref().map_or(self, |kept| &kept.live)
     }
 
     /// Forgets all prepared statements (after a table changed its shape).

@@ -197,7 +197,8 @@ async fn ask(
     if questions.is_empty() {
         return Ok(answers);
     }
-    let client = store.connections.get().await?;
+    // A text that cannot be read would end a snapshot's transaction; and it does not depend on any row.
+    let client = store.connections.live().get().await?;
     let mut waiting = vec![(0, questions.len())];
     while let Some((begin, end)) = waiting.pop() {
         match print(&client, casts, &questions[begin..end]).await {

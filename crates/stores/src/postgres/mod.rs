@@ -302,11 +302,12 @@ impl PgStore {
     }
 
     fn refuse_if_read_only(&self) -> Result<(), StoreError> {
-        if self.options.read_only {
-            let message = "nothing was written: the store was opened read-only".to_owned();
-            return Err(self.terminal(Code::StoreDenied, message));
-        }
-        Ok(())
+        let why = match (self.connections.is_frozen(), self.options.read_only) {
+            (true, _) => "a snapshot is for reading only",
+            (_, true) => "the store was opened read-only",
+            _ => return Ok(()),
+        };
+        Err(self.terminal(Code::StoreDenied, format!("nothing was written: {why}")))
     }
 }
 
@@ -392,7 +393,7 @@ impl Store for PgStore {
     async fn count(&self, collection: &str, range: &KeyRange) -> Result<u64, StoreError> {
         let table = self.table(collection).await?;
         let mut client = self.connections.get().await?;
-        read::count(&mut client, &table, range)
+        read::count(&mut client, self.connections.is_frozen(), &table, range)
             .await
             .map_err(|error| {
                 self.failed(
@@ -458,5 +459,16 @@ impl Store for PgStore {
             tables.push(table);
         }
         write::write(self, writes, &tables).await
+    }
+
+    async fn snapshot(&self) -> Result<Option<Arc<dyn Store>>, StoreError> {
+        let connections = self.connections.frozen().await?;
+        let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(Some(Arc::new(Self {
+            connections,
+            options: self.options.clone(),
+            tables: RwLock::new(tables.clone()),
+            key_order: AtomicBool::new(self.key_order.load(Ordering::Relaxed)),
+        })))
     }
 }

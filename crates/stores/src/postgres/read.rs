@@ -163,24 +163,38 @@ pub(super) fn ordinal(bytes: &[u8]) -> Option<usize> {
     usize::try_from(i32::from_be_bytes(bytes.try_into().ok()?)).ok()
 }
 
+/// `frozen`: the client is in a snapshot's transaction.
 pub(super) async fn count(
     client: &mut Client,
+    frozen: bool,
     table: &Table,
     range: &KeyRange,
 ) -> Result<u64, Error> {
     let bounds = Bounds::new(table, range);
-    let transaction = client.build_transaction().read_only(true).start().await?;
-    // To count everything, one pass over the table beats its index.
-    transaction
-        .batch_execute("SET LOCAL enable_seqscan = on")
-        .await?;
     let sql = table
         .sql
         .count(range.after.is_some(), range.through.is_some());
+    // To count everything, one pass over the table beats its index.
+    let one_pass = "SET LOCAL enable_seqscan = on";
     // Unprepared: a plan kept from here would keep its sequential scan.
-    let row = transaction.query_one(&sql, &bounds.params()).await?;
+    let row = if frozen {
+        // In the transaction that sees the snapshot's instant, and that must go on.
+        client
+            .batch_execute(&format!("SAVEPOINT counting; {one_pass}"))
+            .await?;
+        let row = client.query_one(&sql, &bounds.params()).await?;
+        client
+            .batch_execute("ROLLBACK TO counting; RELEASE counting")
+            .await?;
+        row
+    } else {
+        let transaction = client.build_transaction().read_only(true).start().await?;
+        transaction.batch_execute(one_pass).await?;
+        let row = transaction.query_one(&sql, &bounds.params()).await?;
+        transaction.commit().await?;
+        row
+    };
     let count: i64 = row.try_get(0)?;
-    transaction.commit().await?;
     Ok(u64::try_from(count).unwrap_or(0))
 }
 

@@ -12,6 +12,7 @@ mod partitions;
 mod pool;
 mod row;
 mod scan;
+mod snapshot;
 mod sql;
 mod table;
 mod write;
@@ -79,12 +80,7 @@ async fn open_place(place: Place, options: &OpenOptions) -> Result<SqliteStore, 
     }
     let store = SqliteStore {
         pool: Pool::new(place, parallel + 1),
-        shared: Arc::new(Shared {
-            name,
-            options: options.clone(),
-            tables: Mutex::default(),
-            key_order: AtomicBool::new(true),
-        }),
+        shared: Arc::new(Shared::new(name, options.clone(), true)),
         parallel: u32::try_from(parallel).unwrap_or(1),
     };
     if !missing {
@@ -121,6 +117,15 @@ fn schema_version(connection: &Connection) -> rusqlite::Result<i64> {
 }
 
 impl Shared {
+    fn new(name: String, options: OpenOptions, key_order: bool) -> Self {
+        Self {
+            name,
+            options,
+            tables: Mutex::default(),
+            key_order: AtomicBool::new(key_order),
+        }
+    }
+
     fn config(&self, collection: &str) -> CollectionConfig {
         let configured = self.options.collections.get(collection);
         configured.cloned().unwrap_or_default()
@@ -294,14 +299,12 @@ fn declared(kind: &KeyKind) -> &'static str {
 
 impl SqliteStore {
     fn writable(&self) -> Result<(), StoreError> {
-        if self.shared.options.read_only {
-            return Err(terminal(
-                &self.shared.name,
-                Code::StoreDenied,
-                "the store was opened for reading only",
-            ));
-        }
-        Ok(())
+        let why = match (self.pool.is_frozen(), self.shared.options.read_only) {
+            (true, _) => "a snapshot is for reading only; nothing was written",
+            (_, true) => "the store was opened for reading only",
+            _ => return Ok(()),
+        };
+        Err(terminal(&self.shared.name, Code::StoreDenied, why))
     }
 
     async fn read<T: Send + 'static>(
@@ -449,6 +452,20 @@ impl Store for SqliteStore {
                 write::apply(connection, &shared.name, &ready, version)
             })
             .await
+    }
+
+    async fn snapshot(&self) -> Result<Option<Arc<dyn Store>>, StoreError> {
+        let readers = self.parallel as usize + 1;
+        let Some(pool) = self.pool.frozen(readers).await? else {
+            return Ok(None);
+        };
+        let Shared { name, options, .. } = &*self.shared;
+        let key_order = self.shared.key_order.load(Ordering::Relaxed);
+        Ok(Some(Arc::new(SqliteStore {
+            pool,
+            shared: Arc::new(Shared::new(name.clone(), options.clone(), key_order)),
+            parallel: self.parallel,
+        })))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Connections to one database file: one that writes, and several that read beside it.
 
 use super::error::{store_error, terminal};
+use super::snapshot;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use std::path::{Path, PathBuf};
@@ -25,11 +26,13 @@ pub(super) struct Place {
 
 /// A cancelled caller leaves its work running to its end, so a connection never comes back in the middle
 /// of a transaction.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Pool {
     place: Place,
     writer: Arc<tokio::sync::Mutex<Option<Connection>>>,
     readers: Arc<Readers>,
+    /// The connections are all there are, each in a transaction that sees the same instant.
+    frozen: bool,
 }
 
 #[derive(Debug)]
@@ -47,7 +50,35 @@ impl Pool {
                 permits: Arc::new(Semaphore::new(readers)),
                 idle: Mutex::default(),
             }),
+            frozen: false,
         }
+    }
+
+    /// The same database as of one instant; `None` where it cannot be had.
+    pub(super) async fn frozen(&self, readers: usize) -> Result<Option<Self>, StoreError> {
+        if self.frozen {
+            return Ok(Some(self.clone()));
+        }
+        if self.place.path.is_none() || self.is_missing() {
+            return Ok(None);
+        }
+        let place = self.place.clone();
+        let connections = run(&self.place.name, StoreErrorKind::Transient, move || {
+            snapshot::frozen(&place, readers)
+        });
+        let Some(connections) = connections.await? else {
+            return Ok(None);
+        };
+        let pool = Self::new(self.place.clone(), connections.len());
+        *pool.readers.lock() = connections;
+        Ok(Some(Self {
+            frozen: true,
+            ..pool
+        }))
+    }
+
+    pub(super) fn is_frozen(&self) -> bool {
+        self.frozen
     }
 
     /// Whether there is no database file yet.
@@ -61,6 +92,13 @@ impl Pool {
         create: bool,
         work: impl FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
+        if self.frozen {
+            return Err(terminal(
+                &self.place.name,
+                Code::StoreDenied,
+                "a snapshot is for reading only",
+            ));
+        }
         let mut guard: OwnedMutexGuard<_> = self.writer.clone().lock_owned().await;
         let place = self.place.clone();
         let lost = StoreErrorKind::Unknown;
@@ -89,18 +127,34 @@ impl Pool {
             // A database in memory is one connection's own.
             return self.write(true, work).await;
         }
-        let permit = self.readers.permits.clone().acquire_owned().await;
+        let gone = || {
+            terminal(
+                &self.place.name,
+                Code::StoreFailed,
+                "the snapshot is gone: a connection that held it failed; take a new one and begin again",
+            )
+        };
+        let Ok(permit) = self.readers.permits.clone().acquire_owned().await else {
+            return Err(gone());
+        };
+        let frozen = self.frozen;
+        let gone = frozen.then(gone);
         let readers = self.readers.clone();
         let place = self.place.clone();
         run(&self.place.name, StoreErrorKind::Transient, move || {
             let idle = readers.lock().pop();
-            let mut connection = match idle {
-                Some(connection) => connection,
-                None => connect(&place, false)?,
+            let mut connection = match (idle, gone) {
+                (Some(connection), _) => connection,
+                (None, None) => connect(&place, false)?,
+                (None, Some(gone)) => return Err(gone),
             };
             let result = work(&mut connection);
-            if connection.is_autocommit() {
+            // Out of the middle of a transaction, or out of the one that sees the snapshot's instant, it is
+            // of no more use.
+            if connection.is_autocommit() != frozen {
                 readers.lock().push(connection);
+            } else if frozen {
+                readers.permits.close();
             }
             drop(permit);
             result
@@ -132,7 +186,7 @@ async fn run<T: Send + 'static>(
     }
 }
 
-fn connect(place: &Place, create: bool) -> Result<Connection, StoreError> {
+pub(super) fn connect(place: &Place, create: bool) -> Result<Connection, StoreError> {
     let failed = |e| store_error(&place.name, "open the database", e);
     let Some(path) = &place.path else {
         let connection = Connection::open_in_memory().map_err(failed)?;

@@ -243,8 +243,9 @@ pub(super) fn get(
     keys: &[Key],
 ) -> Result<Vec<Option<Document>>, StoreError> {
     let mut read = || -> rusqlite::Result<_> {
-        // One transaction: one snapshot, and one lock instead of one a key.
-        let transaction = connection.transaction()?;
+        // One transaction: one snapshot, and one lock instead of one a key. A savepoint is one where none
+        // is open yet.
+        let transaction = connection.savepoint()?;
         let documents = {
             let mut statement = transaction.prepare_cached(&table.sql.get)?;
             keys.iter()

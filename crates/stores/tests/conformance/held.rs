@@ -5,7 +5,8 @@ use whimbrel_model::{Body, Guard, Key, Map, Store, Value, Write, WriteOutcome};
 /// Writes documents, and compares what they became with what was foretold. Which were refused, and why.
 async fn check(store: &dyn Store, collection: &str, documents: &[(Key, Body)]) -> Vec<String> {
     let bodies: Vec<Body> = documents.iter().map(|(_, body)| body.clone()).collect();
-    let held = store.held(collection, bodies).await.unwrap();
+    let keys: Vec<Key> = documents.iter().map(|(key, _)| key.clone()).collect();
+    let held = store.held(collection, &keys, bodies).await.unwrap();
     assert_eq!(held.len(), documents.len());
     let writes: Vec<Write> = documents
         .iter()
@@ -121,7 +122,12 @@ pub async fn typed_columns(subject: &Subject) {
 /// What cannot be held comes back as it is, and spoils nothing beside it.
 async fn what_is_refused_stays(subject: &Subject) {
     let bodies = [Body::from_json("[1]"), Body::from_json("{")];
-    let held = subject.store.held(TYPED, bodies.to_vec()).await.unwrap();
+    let keys = [Key::text("a"), Key::text("b")];
+    let held = subject
+        .store
+        .held(TYPED, &keys, bodies.to_vec())
+        .await
+        .unwrap();
     for (body, held) in bodies.iter().zip(held) {
         assert_eq!(body.json(), held.json());
     }
@@ -135,8 +141,8 @@ async fn what_is_refused_stays(subject: &Subject) {
         let fields = fields.map(|(name, text)| (name.to_owned(), Value::String(text)));
         documents.push((key.clone(), Body::Map(fields.into_iter().collect())));
     }
-    let bodies = documents.iter().map(|(_, body)| body.clone()).collect();
-    let held = subject.store.held(TYPED, bodies).await.unwrap();
+    let (keys, bodies): (Vec<Key>, Vec<Body>) = documents.iter().cloned().unzip();
+    let held = subject.store.held(TYPED, &keys, bodies).await.unwrap();
     let mut refused = 0;
     for (document, held) in documents.iter().zip(held) {
         let why = check(&*subject.store, TYPED, std::slice::from_ref(document)).await;

@@ -20,7 +20,7 @@ pub fn server(variable: &str) -> Option<String> {
 
 /// A schema that is dropped with the test.
 pub struct Schema {
-    name: String,
+    pub name: String,
     /// Opens stores whose unqualified names are this schema's tables.
     pub url: String,
     server: String,

@@ -23,6 +23,8 @@ pub struct Subject {
     exclusive: bool,
     /// Columns of the table `typed`, where there is one: their type, and values that they take.
     pub typed: Vec<(&'static str, Vec<Value>)>,
+    /// Whether it gives snapshots.
+    pub snapshots: bool,
     /// Reads a UUID key back as a text.
     pub uuid_as_text: bool,
     /// What is removed once the test is over: a directory, a schema.
@@ -73,6 +75,7 @@ pub async fn sqlite_json() -> Option<Subject> {
 pub async fn sqlite_columns() -> Option<Subject> {
     let (kept, url) = file();
     let app = rusqlite::Connection::open(kept.path().join("app.db")).unwrap();
+    app.pragma_update(None, "journal_mode", "wal").unwrap();
     let mut options = OpenOptions::default();
     for collection in COLLECTIONS {
         let key = match collection {
@@ -207,6 +210,7 @@ async fn files(ending: &str) -> Option<Subject> {
     let mut subject = open(url, OpenOptions::default(), id_fields, Some(Box::new(kept))).await;
     subject.unsupported = |kind| matches!(kind, KeyKind::Tuple(_));
     subject.uuid_as_text = true;
+    subject.snapshots = false;
     subject.exclusive = true;
     Some(subject)
 }
@@ -232,6 +236,7 @@ pub async fn open(
         key_fields,
         unsupported: |_| false,
         typed: Vec::new(),
+        snapshots: true,
         uuid_as_text: false,
         exclusive: false,
         _kept: kept,

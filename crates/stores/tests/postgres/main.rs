@@ -7,6 +7,7 @@ mod scale;
 #[path = "../conformance/servers.rs"]
 mod servers;
 mod shapes;
+mod snapshots;
 mod stage;
 mod tls;
 mod types;

@@ -142,3 +142,58 @@ async fn an_apps_journal_mode_stays() {
     store.write(&[write(1, "{}", Guard::Any)]).await.unwrap();
     assert_eq!(app.text("PRAGMA journal_mode"), "delete");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_keeps_no_writer_waiting() {
+    let app = app("PRAGMA journal_mode = wal;
+         CREATE TABLE c (id INTEGER PRIMARY KEY, data TEXT NOT NULL);
+         INSERT INTO c VALUES (1, '{\"n\":0}')");
+    let store = app.open().await;
+    let snapshot = store.snapshot().await.unwrap().unwrap();
+    // Any lock would be an error at once.
+    app.connection.busy_timeout(Duration::ZERO).unwrap();
+    for n in 0..50 {
+        let insert = format!("INSERT INTO c VALUES ({}, '{{}}')", n + 2);
+        app.connection.execute_batch(&insert).unwrap();
+        assert_eq!(snapshot.count("c", &KeyRange::all()).await.unwrap(), 1);
+    }
+    app.connection
+        .execute_batch("DROP TABLE c; PRAGMA wal_checkpoint(PASSIVE)")
+        .unwrap();
+    assert_eq!(snapshot.count("c", &KeyRange::all()).await.unwrap(), 1);
+    drop(snapshot);
+    // Nothing holds the log back any more.
+    let held_back: i64 = app
+        .connection
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |r| r.get(0))
+        .unwrap();
+    assert_eq!(held_back, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_app_that_holds_the_lock_is_waited_for() {
+    let app = app("PRAGMA journal_mode = wal;
+         CREATE TABLE c (id INTEGER PRIMARY KEY, data TEXT NOT NULL)");
+    let store = app.open().await;
+    app.connection
+        .execute_batch("BEGIN IMMEDIATE; INSERT INTO c VALUES (1, '{}')")
+        .unwrap();
+    let taking = tokio::spawn(async move { store.snapshot().await });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!taking.is_finished(), "the snapshot waits for the app");
+    app.connection.execute_batch("COMMIT").unwrap();
+    let snapshot = taking.await.unwrap().unwrap().unwrap();
+    assert_eq!(snapshot.count("c", &KeyRange::all()).await.unwrap(), 1);
+}
+
+/// A reader would keep the app from writing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_write_ahead_log_there_is_no_snapshot() {
+    let app = app("CREATE TABLE c (id INTEGER PRIMARY KEY, data TEXT NOT NULL)");
+    let store = app.open().await;
+    assert!(store.snapshot().await.unwrap().is_none());
+    app.connection.busy_timeout(Duration::ZERO).unwrap();
+    app.connection
+        .execute_batch("INSERT INTO c VALUES (1, '{}')")
+        .unwrap();
+}
