@@ -210,3 +210,148 @@ impl Store for MeteredStore {
         self.metered(self.inner.statement(text)).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use whimbrel_model::{Code, StoreErrorKind};
+
+    #[test]
+    fn a_minute_slides() {
+        let meter = Metered::default();
+        let rate = |calls, failed| Rate { calls, failed };
+        for (second, failed) in [(0, true), (0, false), (30, true), (59, false)] {
+            meter.record_at(second, failed);
+        }
+        for (second, expect) in [
+            (59, rate(4, 2)),
+            (60, rate(2, 1)),
+            (89, rate(2, 1)),
+            (90, rate(1, 0)),
+            (119, rate(0, 0)),
+            (100_000, rate(0, 0)),
+        ] {
+            assert_eq!(meter.rate_at(second), expect, "at {second}");
+        }
+        // A second takes the place of the one a minute before it.
+        meter.record_at(60, true);
+        assert_eq!(meter.rate_at(60), rate(3, 2));
+    }
+
+    /// Answers every call with an error that names it.
+    #[derive(Debug)]
+    struct Echo;
+
+    fn echo<T>(call: &str) -> Result<T, StoreError> {
+        Err(StoreError::new(
+            StoreErrorKind::Transient,
+            Code::StoreUnavailable,
+            "echo",
+            call,
+        ))
+    }
+
+    #[async_trait]
+    impl Store for Echo {
+        fn name(&self) -> &str {
+            "echo"
+        }
+        fn limits(&self) -> Limits {
+            Limits {
+                batch_writes: 7,
+                batch_bytes: 7,
+                document_bytes: 7,
+                key_order: true,
+                parallel: 7,
+            }
+        }
+        async fn collections(&self) -> Result<Vec<String>, StoreError> {
+            echo("collections")
+        }
+        async fn describe(&self, _: &str) -> Result<Option<Description>, StoreError> {
+            echo("describe")
+        }
+        async fn ensure(&self, _: &str, _: &KeyKind) -> Result<(), StoreError> {
+            echo("ensure")
+        }
+        async fn count(&self, _: &str, _: &KeyRange) -> Result<u64, StoreError> {
+            echo("count")
+        }
+        async fn partitions(
+            &self,
+            _: &str,
+            _: &KeyRange,
+            _: u32,
+        ) -> Result<Vec<KeyRange>, StoreError> {
+            echo("partitions")
+        }
+        async fn scan(&self, _: &str, _: &KeyRange, _: u32, _: usize) -> Result<Page, StoreError> {
+            echo("scan")
+        }
+        async fn get(&self, _: &str, _: &[Key]) -> Result<Vec<Option<Document>>, StoreError> {
+            echo("get")
+        }
+        async fn held(&self, _: &str, _: &[Key], _: Vec<Body>) -> Result<Vec<Body>, StoreError> {
+            echo("held")
+        }
+        async fn write(&self, _: &[Write]) -> Result<Vec<WriteOutcome>, StoreError> {
+            echo("write")
+        }
+        async fn snapshot(&self) -> Result<Option<Arc<dyn Store>>, StoreError> {
+            Ok(Some(Arc::new(Echo)))
+        }
+        async fn statement(&self, _: &str) -> Result<StatementOutcome, StoreError> {
+            echo("statement")
+        }
+    }
+
+    fn heard<T: std::fmt::Debug>(answer: Result<T, StoreError>) -> String {
+        answer.unwrap_err().message
+    }
+
+    #[tokio::test]
+    async fn every_call_reaches_the_store_and_is_counted() {
+        let meter = Arc::new(Metered::default());
+        let store = MeteredStore::new(Arc::new(Echo), Arc::clone(&meter));
+        let (all, key) = (KeyRange::all(), KeyKind::Text);
+        assert_eq!((store.name(), store.limits()), ("echo", Echo.limits()));
+        let heard = [
+            heard(store.collections().await),
+            heard(store.describe("c").await),
+            heard(store.ensure("c", &key).await),
+            heard(Store::count(&store, "c", &all).await),
+            heard(store.partitions("c", &all, 1).await),
+            heard(store.scan("c", &all, 1, 1).await),
+            heard(store.get("c", &[]).await),
+            heard(store.held("c", &[], vec![]).await),
+            heard(store.write(&[]).await),
+            heard(store.statement("x").await),
+        ];
+        let calls = [
+            "collections",
+            "describe",
+            "ensure",
+            "count",
+            "partitions",
+            "scan",
+            "get",
+            "held",
+            "write",
+            "statement",
+        ];
+        assert_eq!(heard, calls);
+        let failed = calls.len() as u64;
+        assert_eq!(
+            meter.rate(),
+            Rate {
+                calls: failed,
+                failed
+            }
+        );
+        // A snapshot's calls count too.
+        let snapshot = store.snapshot().await.unwrap().unwrap();
+        assert!(snapshot.get("c", &[]).await.is_err());
+        let rate = meter.rate();
+        assert_eq!((rate.calls, rate.failed), (failed + 2, failed + 1));
+    }
+}

@@ -102,22 +102,26 @@ impl Pattern {
         if !self.plain {
             return text.starts_with(&self.text).then_some(self.text.len());
         }
-        let mut at = 0;
-        for &byte in &self.text {
-            at += one(byte, &text[at..])?;
-        }
-        Some(at)
+        // A backslash stands for itself, or two of them do: whichever fits more.
+        let fits = |escaped| {
+            let mut at = 0;
+            for &byte in &self.text {
+                at += one(byte, text.get(at..)?, escaped)?;
+            }
+            Some(at)
+        };
+        fits(false).max(fits(true))
     }
 }
 
 /// How many bytes `byte` takes at the beginning of `text`, in whichever way it is written there.
-fn one(byte: u8, text: &[u8]) -> Option<usize> {
+fn one(byte: u8, text: &[u8], escaped: bool) -> Option<usize> {
     let hex = |digits: &[u8]| {
         let digits = std::str::from_utf8(digits).ok()?;
         u8::from_str_radix(digits, 16).ok()
     };
     match text {
-        [b, ..] if *b == byte => Some(1),
+        [b, ..] if *b == byte && !(escaped && byte == b'\\') => Some(1),
         [b'+', ..] if byte == b' ' => Some(1),
         [b'%', a, b, ..] if hex(&[*a, *b]) == Some(byte) => Some(3),
         [b'\\', b, ..] => {
@@ -177,6 +181,94 @@ fn add(patterns: &mut Vec<Pattern>, name: &str, value: &str) {
             if inner.len() >= SHORTEST {
                 push(inner, true);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+    use proptest::prelude::*;
+
+    fn redactor(secrets: &[(&str, &str)]) -> Redactor {
+        let secrets = secrets
+            .iter()
+            .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()));
+        Redactor::new(secrets.collect()).0
+    }
+
+    #[test]
+    fn secrets_go_in_each_form() {
+        let redactor = redactor(&[
+            ("TOKEN", "s3cr3t/+ \"word"),
+            ("HOOK", "https://hooks.example/services/T000/B000/xyzzy123"),
+            ("DB", "postgres://me:hunter2hunter2@db/app"),
+            ("PEM", "-----BEGIN\nMIIEpAIBAAKCAQEA\n-----END"),
+        ]);
+        for (text, expect) in [
+            ("nothing to see", "nothing to see"),
+            ("as s3cr3t/+ \"word!", "as [TOKEN]!"),
+            ("x=s3cr3t%2F%2B%20%22word&y", "x=[TOKEN]&y"),
+            ("x=s3cr3t%2f%2b+%22word&y", "x=[TOKEN]&y"),
+            (r#"{"a":"s3cr3t\/+ \"word"}"#, r#"{"a":"[TOKEN]"}"#),
+            ("s3cr3t/ \"wor", "s3cr3t/ \"wor"),
+            (
+                "POST https://hooks.example/services/T000/B000/xyzzy123:",
+                "POST [HOOK]:",
+            ),
+            ("path services/T000/B000/xyzzy123", "path [HOOK]"),
+            ("password hunter2hunter2", "password [DB]"),
+            ("a line: MIIEpAIBAAKCAQEA.", "a line: [PEM]."),
+        ] {
+            assert_eq!(redactor.redact(text), expect, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_too_short_is_said() {
+        let secrets = BTreeMap::from([("A".to_owned(), "abc".to_owned())]);
+        let (redactor, short) = Redactor::new(secrets);
+        assert_eq!(short, ["A"]);
+        assert_eq!(redactor.redact("abc"), "abc");
+    }
+
+    #[test]
+    fn a_secret_that_was_cut_in_two_does_not_show_its_end() {
+        let redactor = redactor(&[("TOKEN", "abcdefgh-ijklmnop")]);
+        let whole = b"0123456789 abcdefgh-ijklmnop and more";
+        for start in 0..whole.len() {
+            let skip = redactor.longest();
+            let text = redactor.redact_from(&whole[start..], skip);
+            assert!(!text.contains("mnop"), "from {start}: {text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_form_of_a_secret_is_left(
+            secret in "[ -~]{12,40}",
+            before in proptest::collection::vec(any::<u8>(), 0..40),
+            after in proptest::collection::vec(any::<u8>(), 0..40),
+        ) {
+            let redactor = redactor(&[("S", &secret)]);
+            let mut bytes = before.clone();
+            bytes.extend_from_slice(secret.as_bytes());
+            bytes.extend_from_slice(&after);
+            for encoded in [STANDARD.encode(&bytes), URL_SAFE.encode(&bytes)] {
+                let text = redactor.redact(&encoded);
+                prop_assert!(text.contains("[S]"), "{encoded} became {text}");
+                // What is left of it on both sides says less than a character.
+                let left = text.split("[S]").map(str::len).sum::<usize>();
+                let others = (before.len() + after.len()).div_ceil(3) * 4 + 8;
+                prop_assert!(left <= others, "{encoded} became {text}");
+            }
+            let all: String = secret.bytes().map(|b| format!("%{b:02x}")).collect();
+            prop_assert_eq!(redactor.redact(&all), "[S]");
+            let json = serde_json::to_string(&secret).unwrap();
+            prop_assert_eq!(redactor.redact(&json), "\"[S]\"");
+            let plain = format!("{}{secret}{}", "é".repeat(before.len()), "日".repeat(after.len()));
+            prop_assert!(!redactor.redact(&plain).contains(&secret));
         }
     }
 }

@@ -31,7 +31,7 @@ pub struct SecretError {
 ///
 /// `$NAME` is a variable of the environment, `@file` a file's content without its last line's end, and
 /// `${NAME}` a variable inside a longer text (`Bearer ${TOKEN}`). Any other text stands for itself.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Secrets {
     filled: BTreeMap<String, String>,
     redactor: Arc<Redactor>,
@@ -109,6 +109,13 @@ pub fn check_secrets(
         redactor: Arc::new(redactor),
         warnings,
     })
+}
+
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let named: Vec<_> = self.filled.keys().collect();
+        write!(f, "Secrets({named:?})")
+    }
 }
 
 impl Secrets {
@@ -235,4 +242,115 @@ fn readable_by_others(about: &std::fs::Metadata) -> bool {
 #[cfg(not(unix))]
 fn readable_by_others(_about: &std::fs::Metadata) -> bool {
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expect: Result<&str, &str>) {
+        let folder = tempfile::tempdir().unwrap();
+        let write =
+            |name: &str, text: &[u8]| std::fs::write(folder.path().join(name), text).unwrap();
+        write("token", b"from-a-file\n");
+        write("two", b"one\ntwo\r\n");
+        write("empty", b"\n");
+        write("binary", &[0xff, 0xfe]);
+        write("long", &vec![b'x'; 64 * 1024 + 1]);
+        let variables = |name: &str| match name {
+            "TOKEN" => Some("from-the-environment".to_owned()),
+            "EMPTY" => Some(String::new()),
+            _ => None,
+        };
+        let wanted = Wanted {
+            at: "hook 1".to_owned(),
+            text: text.to_owned(),
+        };
+        let got = check_secrets(folder.path(), &[wanted], &variables);
+        let got = got
+            .as_ref()
+            .map(|s| s.get(text).unwrap())
+            .map_err(|errors| {
+                let all: Vec<_> = errors.iter().map(ToString::to_string).collect();
+                all.join("; ")
+            });
+        assert_eq!(
+            got,
+            expect.map_err(|why| why.replace("AT", "hook 1")),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn secrets_come_from_the_environment_and_from_files() {
+        for (text, expect) in [
+            ("plain", Ok("plain")),
+            ("", Ok("")),
+            ("$TOKEN", Ok("from-the-environment")),
+            ("Bearer ${TOKEN}", Ok("Bearer from-the-environment")),
+            (
+                "${TOKEN}${TOKEN}",
+                Ok("from-the-environmentfrom-the-environment"),
+            ),
+            ("@token", Ok("from-a-file")),
+            ("@two", Ok("one\ntwo")),
+            ("$NOPE", Err("AT: the environment variable NOPE is not set")),
+            ("$EMPTY", Err("AT: the environment variable EMPTY is empty")),
+            (
+                "$p@ss word",
+                Err("AT: what follows \"$\" is no variable's name"),
+            ),
+            ("x${TOKEN", Err("AT: \"${\" without its \"}\"")),
+            (
+                "${A}${B}",
+                Err(
+                    "AT: the environment variable A is not set; AT: the environment variable B is not set",
+                ),
+            ),
+            (
+                "@nope",
+                Err("AT: the file nope cannot be read: entity not found"),
+            ),
+            ("@empty", Err("AT: the file empty is empty")),
+            ("@binary", Err("AT: the file binary is no UTF-8 text")),
+            (
+                "@long",
+                Err("AT: the file long is too long for a secret (64 KiB)"),
+            ),
+            ("@.", Err("AT: . is a folder, not a file")),
+        ] {
+            check(text, expect);
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_others_may_read_is_told_of() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        for (mode, warns) in [(0o600, false), (0o640, false), (0o644, true)] {
+            let path = folder.path().join("token");
+            std::fs::write(&path, "sesame-sesame").unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            let wanted = ["@token", "@token"].map(|text| Wanted {
+                at: "hook 1".to_owned(),
+                text: text.to_owned(),
+            });
+            let secrets = check_secrets(folder.path(), &wanted, &|_| None).unwrap();
+            assert_eq!(secrets.warnings().len(), usize::from(warns), "{mode:o}");
+            let text = secrets.redactor().redact("open sesame-sesame");
+            assert_eq!(text, "open [token]");
+        }
+    }
+
+    #[test]
+    fn nothing_shows_a_secret_by_accident() {
+        let wanted = Wanted {
+            at: "hook 1".to_owned(),
+            text: "$TOKEN".to_owned(),
+        };
+        let variables = |_: &str| Some("open-sesame".to_owned());
+        let secrets = check_secrets(Path::new("."), &[wanted], &variables).unwrap();
+        assert!(!format!("{secrets:?}").contains("sesame"), "{secrets:?}");
+    }
 }

@@ -1,31 +1,24 @@
 //! The abort rules: what is watched while a migration runs, and when it must take itself back.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
-use whimbrel_model::ledger::{Counts, RunId};
 use whimbrel_model::migration::{AbortRule, AbortWhen};
 use whimbrel_model::{Event, Key, KeyRange};
 
-use super::metered::{Metered, Rate};
+use super::metered::Metered;
 use super::process::{Ended, Program, Trouble};
+use super::verdict::{self, Documents, Look, Reads, megabytes, micros, p95};
 use crate::events::{EventStream, Events};
 use crate::options::Place;
 
 /// A single read every so often, as the app would feel it.
 const SAMPLE_EVERY: Duration = Duration::from_millis(200);
-/// The reads that a verdict on latency rests on.
-const SAMPLES: usize = 40;
-const FEWEST_SAMPLES: usize = 20;
 /// A read that takes longer counts as having taken this long.
 const LONGEST_READ: Duration = Duration::from_secs(10);
-/// One failure of a handful is no rate.
-const FEWEST_CALLS: u64 = 20;
-/// Documents that a share of failures rests on, unless the run has ended.
-const FEWEST_DOCUMENTS: u64 = 200;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 const SHORTEST_LIMIT: Duration = Duration::from_secs(30);
 /// How long taking the baseline may last, for each place.
@@ -53,19 +46,6 @@ pub(crate) struct Tripped {
     pub rule: String,
     pub value: String,
     pub threshold: String,
-}
-
-/// What a look saw.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Look {
-    value: String,
-    threshold: String,
-    tripped: bool,
-}
-
-/// Watches until a rule trips; for ever when none does.
-pub(crate) async fn watch(rules: Vec<AbortRule>, setup: WatchSetup) -> Tripped {
-    Watch::new(rules, setup).tripped().await
 }
 
 /// The rules of a migration that is at work.
@@ -164,10 +144,12 @@ impl Watch {
                 Ok(documents) => documents.judge(*above),
                 Err(_) => blind("documents"),
             },
-            AbortWhen::FailedChecks { above } => failed_checks(self.meter.checks(), *above),
-            AbortWhen::ErrorRate { above } => error_rate(self.meter.rate(), *above),
+            AbortWhen::FailedChecks { above } => {
+                verdict::failed_checks(self.meter.checks(), *above)
+            }
+            AbortWhen::ErrorRate { above } => verdict::error_rate(self.meter.rate(), *above),
             AbortWhen::Latency { times, at_least } => match self.reads.lock() {
-                Ok(reads) => latency(&reads, &self.baseline, *times, *at_least),
+                Ok(reads) => verdict::latency(&reads, &self.baseline, *times, *at_least),
                 Err(_) => blind("reads"),
             },
             AbortWhen::FreeDisk { path, below } => free_disk(self.project.join(path), *below).await,
@@ -258,168 +240,6 @@ fn blind(what: &str) -> Look {
     }
 }
 
-/// How the runs' documents fare.
-#[derive(Debug, Default)]
-struct Documents {
-    run: RunId,
-    counts: Counts,
-    /// Of the run at work, whether or not enough were seen.
-    share: f64,
-    /// The greatest share that a verdict may rest on, with its counts: a run may begin and end between
-    /// two looks.
-    worst: Option<(f64, Counts)>,
-}
-
-impl Documents {
-    fn note(&mut self, event: &Event) {
-        match event {
-            Event::Start { run, done, .. } => self.count(run, *done, false),
-            Event::BatchComplete { run, totals, .. } => self.count(run, *totals, false),
-            Event::Complete { run, totals, .. } | Event::Error { run, totals, .. } => {
-                self.count(run, *totals, true);
-            }
-            _ => {}
-        }
-    }
-
-    #[allow(clippy::cast_precision_loss)]
-    fn count(&mut self, run: &RunId, totals: Counts, at_end: bool) {
-        // Workers tell of their chunks in any order.
-        if self.run == *run && totals.enumerated < self.counts.enumerated {
-            return;
-        }
-        self.run.clone_from(run);
-        self.counts = totals;
-        let seen = totals.enumerated;
-        self.share = if seen == 0 {
-            0.0
-        } else {
-            totals.quarantined as f64 / seen as f64
-        };
-        let enough = at_end || seen >= FEWEST_DOCUMENTS;
-        if enough && self.worst.is_none_or(|(worst, _)| self.share > worst) {
-            self.worst = Some((self.share, totals));
-        }
-    }
-
-    fn judge(&self, above: f64) -> Look {
-        let tripped = self.worst.filter(|(share, _)| *share > above);
-        let (share, counts) = tripped.unwrap_or((self.share, self.counts));
-        Look {
-            value: format!(
-                "{} ({} of {} documents)",
-                percent(share),
-                counts.quarantined,
-                counts.enumerated
-            ),
-            threshold: format!("more than {}", percent(above)),
-            tripped: tripped.is_some(),
-        }
-    }
-}
-
-fn failed_checks(failed: u64, above: u64) -> Look {
-    Look {
-        value: format!(
-            "{failed} failed {}",
-            if failed == 1 { "check" } else { "checks" }
-        ),
-        threshold: format!("more than {above}"),
-        tripped: failed > above,
-    }
-}
-
-fn error_rate(rate: Rate, above: f64) -> Look {
-    Look {
-        value: format!(
-            "{} ({} of {} calls in the last minute)",
-            percent(rate.share()),
-            rate.failed,
-            rate.calls
-        ),
-        threshold: format!("more than {}", percent(above)),
-        tripped: rate.calls >= FEWEST_CALLS && rate.share() > above,
-    }
-}
-
-/// `1.2 %`, and never `0 %` for something that is not nothing.
-fn percent(share: f64) -> String {
-    let percent = share * 100.0;
-    if percent > 0.0 && percent < 0.1 {
-        format!("{percent:.3} %")
-    } else {
-        format!("{percent:.1} %")
-    }
-}
-
-/// The last reads of one place, in microseconds.
-#[derive(Debug, Default)]
-struct Reads(VecDeque<u64>);
-
-impl Reads {
-    fn push(&mut self, time: Duration) {
-        if self.0.len() == SAMPLES {
-            self.0.pop_front();
-        }
-        self.0.push_back(micros(time));
-    }
-}
-
-/// The place that is slowest against its baseline speaks for all.
-fn latency(
-    reads: &BTreeMap<String, Reads>,
-    baseline: &BTreeMap<String, u64>,
-    times: f64,
-    at_least: Duration,
-) -> Look {
-    let threshold = format!(
-        "{times} times, and at least {}",
-        milliseconds(micros(at_least))
-    );
-    #[allow(clippy::cast_precision_loss)]
-    let judged = reads.iter().filter_map(|(place, reads)| {
-        let before = *baseline.get(place)?;
-        let enough = reads.0.len() >= FEWEST_SAMPLES;
-        let now = p95(reads.0.iter().copied().collect()).filter(|_| enough)?;
-        let slower = now as f64 / before.max(1) as f64;
-        let tripped = slower > times && now >= micros(at_least);
-        Some((tripped, slower, place, before, now))
-    });
-    let worst = judged.max_by(|a, b| (a.0.cmp(&b.0)).then(a.1.total_cmp(&b.1)));
-    match worst {
-        Some((tripped, slower, place, before, now)) => Look {
-            value: format!(
-                "{slower:.1} times: {} against {} before ({place})",
-                milliseconds(now),
-                milliseconds(before)
-            ),
-            threshold,
-            tripped,
-        },
-        None => Look {
-            value: "too few reads yet".to_owned(),
-            threshold,
-            tripped: false,
-        },
-    }
-}
-
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
-}
-
-#[allow(clippy::cast_precision_loss)]
-fn milliseconds(micros: u64) -> String {
-    format!("{:.1} ms", micros as f64 / 1000.0)
-}
-
-/// The 95th percentile, by nearest rank.
-fn p95(mut times: Vec<u64>) -> Option<u64> {
-    times.sort_unstable();
-    let rank = (times.len() * 95).div_ceil(100);
-    times.get(rank.checked_sub(1)?).copied()
-}
-
 async fn free_disk(path: PathBuf, below: u64) -> Look {
     let looked = tokio::task::spawn_blocking(move || free_bytes(&path));
     // A network disk that hangs must not hang the alarm.
@@ -451,11 +271,6 @@ fn free_bytes(path: &Path) -> Result<u64, String> {
         .ok_or_else(|| format!("{} is nowhere", path.display()))?;
     let disk = rustix::fs::statvfs(there).map_err(|e| format!("{}: {e}", there.display()))?;
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
-}
-
-#[allow(clippy::cast_precision_loss)]
-fn megabytes(bytes: u64) -> String {
-    format!("{:.1} MB", bytes as f64 / 1e6)
 }
 
 /// How long single reads of existing keys take (the 95th percentile, in microseconds), by place. Places
@@ -500,5 +315,256 @@ async fn timed_read(place: &Place, key: &Key) -> Option<Duration> {
         Ok(Ok(_)) => Some(begun.elapsed()),
         Ok(Err(_)) => None,
         Err(_) => Some(LONGEST_READ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::timeout;
+    use whimbrel_model::ledger::Counts;
+    use whimbrel_model::{Body, Guard, KeyKind, Store, Write};
+    use whimbrel_stores::{OpenOptions, open};
+    use whimbrel_testkit::faulty::FaultyStore;
+
+    /// Long enough for anything that is to happen on a busy machine.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    struct Bench {
+        events: Arc<Events>,
+        meter: Arc<Metered>,
+        folder: tempfile::TempDir,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            Self {
+                events: Arc::default(),
+                meter: Arc::default(),
+                folder: tempfile::tempdir().unwrap(),
+            }
+        }
+
+        fn watch(&self, when: AbortWhen, places: Vec<Place>, baseline: &[(&str, u64)]) -> Watch {
+            let rule = AbortRule {
+                name: "alarm".to_owned(),
+                when,
+                every: Duration::from_millis(20),
+            };
+            let setup = WatchSetup {
+                migration: "0001_move".to_owned(),
+                events: Arc::clone(&self.events),
+                places,
+                baseline: baseline
+                    .iter()
+                    .map(|(p, t)| ((*p).to_owned(), *t))
+                    .collect(),
+                project: self.folder.path().to_path_buf(),
+                meter: Arc::clone(&self.meter),
+            };
+            Watch::new(vec![rule], setup)
+        }
+
+        /// Every look that was told of.
+        fn looks(stream: &mut EventStream) -> Vec<bool> {
+            let mut looks = Vec::new();
+            while let Ok(event) = stream.try_recv() {
+                if let Event::Rule { tripped, rule, .. } = event {
+                    assert_eq!(rule, "alarm");
+                    looks.push(tripped);
+                }
+            }
+            looks
+        }
+    }
+
+    async fn store(documents: usize) -> Arc<dyn Store> {
+        let store = open("memory:", &OpenOptions::default()).await.unwrap();
+        store.ensure("chats", &KeyKind::Text).await.unwrap();
+        let writes: Vec<Write> = (0..documents)
+            .map(|i| Write {
+                collection: "chats".to_owned(),
+                key: Key::text(format!("c{i:03}")),
+                to: Some(Body::from_json(b"{}".to_vec())),
+                guard: Guard::Any,
+            })
+            .collect();
+        store.write(&writes).await.unwrap();
+        store
+    }
+
+    fn place(store: Arc<dyn Store>) -> Place {
+        Place {
+            store,
+            store_name: "app".to_owned(),
+            collection: "chats".to_owned(),
+        }
+    }
+
+    fn batch(enumerated: u64, quarantined: u64) -> Event {
+        let totals = Counts {
+            enumerated,
+            quarantined,
+            ..Counts::default()
+        };
+        Event::BatchComplete {
+            run: "r".to_owned(),
+            partition: 0,
+            counts: totals,
+            totals,
+            elapsed_ms: 1,
+        }
+    }
+
+    #[tokio::test]
+    async fn failed_documents_trip_while_it_runs_and_each_look_is_told() {
+        let bench = Bench::new();
+        let mut stream = bench.events.subscribe();
+        let watch = bench.watch(AbortWhen::FailedDocuments { above: 0.01 }, vec![], &[]);
+        bench.events.send(&batch(1000, 10));
+        let quiet = timeout(Duration::from_millis(200), watch.tripped()).await;
+        assert!(quiet.is_err(), "{quiet:?}");
+        let looks = Bench::looks(&mut stream);
+        assert!(looks.len() >= 2 && !looks.contains(&true), "{looks:?}");
+
+        bench.events.send(&batch(2000, 21));
+        let tripped = timeout(PATIENCE, watch.tripped()).await.unwrap();
+        assert_eq!(tripped.value, "1.1 % (21 of 2000 documents)");
+        assert_eq!(tripped.threshold, "more than 1.0 %");
+        assert_eq!(Bench::looks(&mut stream).last(), Some(&true));
+    }
+
+    #[tokio::test]
+    async fn the_last_look_sees_what_came_after_the_last_but_one() {
+        let bench = Bench::new();
+        let watch = bench.watch(AbortWhen::FailedDocuments { above: 0.0 }, vec![], &[]);
+        assert_eq!(watch.last_look().await, None);
+        bench.events.send(&batch(300, 1));
+        assert_eq!(watch.last_look().await.unwrap().rule, "alarm");
+    }
+
+    #[tokio::test]
+    async fn no_rule_never_trips() {
+        let bench = Bench::new();
+        let mut watch = bench.watch(AbortWhen::FailedChecks { above: 0 }, vec![], &[]);
+        watch.rules.clear();
+        bench.meter.checks_failed(9);
+        let quiet = timeout(Duration::from_millis(100), watch.tripped()).await;
+        assert!(quiet.is_err());
+        assert_eq!(watch.last_look().await, None);
+    }
+
+    #[tokio::test]
+    async fn failed_checks_trip() {
+        let bench = Bench::new();
+        let watch = bench.watch(AbortWhen::FailedChecks { above: 1 }, vec![], &[]);
+        bench.meter.checks_failed(1);
+        assert_eq!(watch.last_look().await, None);
+        bench.meter.checks_failed(1);
+        assert_eq!(watch.last_look().await.unwrap().value, "2 failed checks");
+    }
+
+    #[tokio::test]
+    async fn reads_that_became_slow_trip_and_as_fast_ones_do_not() {
+        let bench = Bench::new();
+        let when = || AbortWhen::Latency {
+            times: 3.0,
+            at_least: Duration::from_millis(5),
+        };
+        let slow = FaultyStore::new(store(50).await).with_latency(Duration::from_millis(20));
+        let slow = place(Arc::new(slow));
+        let watch = bench.watch(when(), vec![slow.clone()], &[("app/chats", 1000)]);
+        let tripped = timeout(PATIENCE, watch.tripped()).await.unwrap();
+        assert!(
+            tripped.value.ends_with("against 1.0 ms before (app/chats)"),
+            "{tripped:?}"
+        );
+        assert_eq!(tripped.threshold, "3 times, and at least 5.0 ms");
+
+        let mut stream = bench.events.subscribe();
+        let watch = bench.watch(when(), vec![slow], &[("app/chats", 1_000_000)]);
+        let judged = async {
+            while let Some(event) = stream.recv().await {
+                if let Event::Rule { value, .. } = event
+                    && value != "too few reads yet"
+                {
+                    return value;
+                }
+            }
+            String::new()
+        };
+        tokio::select! {
+            tripped = watch.tripped() => panic!("{tripped:?}"),
+            value = timeout(PATIENCE, judged) => {
+                let value = value.unwrap();
+                assert!(value.contains("against 1000.0 ms"), "{value}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_baseline_leaves_out_what_holds_nothing() {
+        let full = FaultyStore::new(store(5).await).with_latency(Duration::from_millis(3));
+        let full = place(Arc::new(full));
+        let empty = Place {
+            store_name: "empty".to_owned(),
+            ..place(store(0).await)
+        };
+        let baseline = baseline(&[empty, full]).await;
+        assert_eq!(baseline.keys().collect::<Vec<_>>(), ["app/chats"]);
+        assert!(baseline["app/chats"] >= 3000, "{baseline:?}");
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_trips_also_where_its_folder_is_yet_to_come() {
+        let bench = Bench::new();
+        for (below, trips) in [(0, false), (u64::MAX, true)] {
+            let when = AbortWhen::FreeDisk {
+                path: "backups/of/today".to_owned(),
+                below,
+            };
+            let tripped = bench.watch(when, vec![], &[]).last_look().await;
+            assert_eq!(tripped.is_some(), trips, "{tripped:?}");
+        }
+    }
+
+    async fn check_command(command: &[&str], expect: Option<&str>) {
+        let when = AbortWhen::Command {
+            command: command.iter().map(ToString::to_string).collect(),
+        };
+        let tripped = Bench::new().watch(when, vec![], &[]).last_look().await;
+        assert_eq!(tripped.map(|t| t.value).as_deref(), expect, "{command:?}");
+    }
+
+    #[tokio::test]
+    async fn a_command_that_says_no_or_nothing_trips() {
+        check_command(&["true"], None).await;
+        check_command(&["sh", "-c", "exit 3"], Some("it exited with 3")).await;
+        check_command(
+            &["sh", "-c", "kill -9 $$"],
+            Some("it was killed by signal 9"),
+        )
+        .await;
+        let none = Some("it could not be started (entity not found)");
+        check_command(&["no-such-alarm"], none).await;
+        check_command(
+            &[],
+            Some("it could not be started (invalid input parameter)"),
+        )
+        .await;
+        let about = "[ \"$WHIMBREL_MIGRATION $WHIMBREL_RULE\" = '0001_move alarm' ]";
+        check_command(&["sh", "-c", about], None).await;
+    }
+
+    #[tokio::test]
+    async fn a_command_that_does_not_end_trips_at_its_limit() {
+        let when = AbortWhen::FailedChecks { above: 0 };
+        let bench = Bench::new();
+        let watch = bench.watch(when, vec![], &[]);
+        let command = ["sleep".to_owned(), "3600".to_owned()];
+        let limit = Duration::from_millis(100);
+        let look = watch.command(&watch.rules[0], &command, limit).await;
+        assert!(look.tripped);
+        assert_eq!(look.value, "it had not ended after 100ms");
     }
 }
