@@ -1,4 +1,6 @@
-//! `whimbrel new`: the next file of a schema.
+//! `whimbrel new`: the next file of a schema, and the next migration.
+
+mod migration;
 
 use crate::app::App;
 use crate::exit::Exit;
@@ -12,6 +14,8 @@ use std::path::Path;
 pub enum New {
     /// The next version of a collection's schema
     Schema(NewSchema),
+    /// The next migration: a file of steps that runs to its end or takes itself back
+    Migration(migration::NewMigration),
 }
 
 #[derive(Debug, Args)]
@@ -46,7 +50,13 @@ const NEXT_TS: &str = include_str!("../templates/next.ts");
 /// # Errors
 /// The folder cannot be read or the file cannot be written.
 pub async fn run(app: &App, args: &New) -> Outcome {
-    let New::Schema(args) = args;
+    match args {
+        New::Schema(args) => schema(app, args),
+        New::Migration(args) => migration::run(app, args),
+    }
+}
+
+fn schema(app: &App, args: &NewSchema) -> Outcome {
     let project = app.project()?;
     let (_, collection) = place::parse_collection(&args.collection, &project)?;
     let usable = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
@@ -56,7 +66,7 @@ pub async fn run(app: &App, args: &New) -> Outcome {
                 .next("letters, digits, - and _: widget_state"),
         );
     }
-    let number = next_number(&collection.schemas)?;
+    let number = newest_number(&collection.schemas)?.saturating_add(1);
     let (text, ending) = match (number, args.ts) {
         (1, false) => (FIRST_TOML, "toml"),
         (1, true) => (FIRST_TS, "ts"),
@@ -85,9 +95,13 @@ pub async fn run(app: &App, args: &New) -> Outcome {
     Ok(Exit::Done)
 }
 
-fn next_number(dir: &Path) -> Result<u32, Failure> {
+/// The greatest number that a file of the folder begins with; 0 where there is none.
+///
+/// # Errors
+/// The folder cannot be read.
+fn newest_number(dir: &Path) -> Result<u32, Failure> {
     if !dir.is_dir() {
-        return Ok(1);
+        return Ok(0);
     }
     let entries =
         std::fs::read_dir(dir).map_err(|e| Failure::io(format!("reading {}", shown(dir)), &e))?;
@@ -102,7 +116,7 @@ fn next_number(dir: &Path) -> Result<u32, Failure> {
                 .ok()
         })
         .max();
-    Ok(newest.unwrap_or(0) + 1)
+    Ok(newest.unwrap_or(0))
 }
 
 /// Writes the declarations that editors want for scripts, where they are missing.
