@@ -1,6 +1,7 @@
 //! Migrations: steps in order, each change of state in the ledger before and after, and the way back.
 
 mod action;
+mod backup_step;
 mod control;
 mod documents;
 mod hooks;
@@ -11,11 +12,13 @@ mod process;
 mod redact;
 mod run_step;
 mod secrets;
+mod verdict;
 mod watch;
 mod webhook;
 mod words;
 
 pub use action::{Again, Estimate, Fault, StepAction, StepContext, StepError};
+pub use backup_step::BackupAction;
 pub use documents::{CopyAction, UpgradeAction, VerifyAction};
 pub use hooks::{Hook, HookAction, Hooks, Message, MessageStep, webhook_problem};
 pub use metered::{Metered, MeteredStore, Rate};

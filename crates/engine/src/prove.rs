@@ -47,10 +47,12 @@ impl Engine {
         archive: &Archive,
         parts: &[usize],
     ) -> Result<Proof, EngineError> {
-        let chunks: Vec<&ChunkNote> = parts
+        // Owned: futures made from borrowed notes are `Send` for some lifetimes only.
+        let chunks: Vec<ChunkNote> = parts
             .iter()
             .filter_map(|at| archive.manifest().collections.get(*at))
             .flat_map(|part| &part.chunks)
+            .cloned()
             .collect();
         let expected = chunks.iter().map(|c| c.documents).sum();
         let progress = Progress::start(self, archive, expected);
@@ -64,7 +66,7 @@ impl Engine {
             signed_by: archive.signed_by().map(|key| key.to_string()),
         };
         let mut proved = futures::stream::iter(chunks)
-            .map(|note| prove_chunk(archive.clone(), note.clone()))
+            .map(|note| prove_chunk(archive.clone(), note))
             .buffer_unordered(AT_ONCE);
         while let Some(note) = proved.try_next().await? {
             proof.chunks += 1;

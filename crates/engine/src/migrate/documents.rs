@@ -1,6 +1,7 @@
 //! The steps that work on documents: upgrade, copy, verify.
 
 use async_trait::async_trait;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use whimbrel_model::ledger::{Counts, RunStatus, StepRef, StepReport};
 use whimbrel_model::migration::Inverse;
@@ -74,6 +75,10 @@ impl StepAction for UpgradeAction {
     }
 
     async fn validate(&self, cx: &StepContext<'_>) -> Result<(), StepError> {
+        // At the end: a later step may have brought the collection further.
+        if overtaken(cx, &[&self.job.place])? {
+            return Ok(());
+        }
         let (report, _) = cx.engine.preview_upgrade(&self.job, 0).await?;
         let counts = report.counts;
         if counts.written > 0 {
@@ -251,7 +256,9 @@ impl StepAction for VerifyAction {
     /// The same look again, at the end of a migration whose later steps wrote.
     async fn validate(&self, cx: &StepContext<'_>) -> Result<(), StepError> {
         // Right after `forward` there is nothing new to see.
-        if cx.state.status == whimbrel_model::ledger::StepStatus::Done {
+        if cx.state.status == whimbrel_model::ledger::StepStatus::Done
+            && !overtaken(cx, &self.places())?
+        {
             self.look(cx).await?;
         }
         Ok(())
@@ -263,6 +270,14 @@ impl StepAction for VerifyAction {
 }
 
 impl VerifyAction {
+    /// What it looks at.
+    fn places(&self) -> Vec<&Place> {
+        match self {
+            Self::Upgraded(job) => vec![&job.place],
+            Self::Copied(jobs) => jobs.iter().flat_map(|j| [&j.source, &j.target]).collect(),
+        }
+    }
+
     async fn look(&self, cx: &StepContext<'_>) -> Result<Counts, StepError> {
         let mut total = Counts::default();
         match self {
@@ -309,7 +324,7 @@ pub(super) fn nothing_to_undo() -> StepReport {
     }
 }
 
-fn options(given: &JobOptions, cx: &StepContext<'_>) -> JobOptions {
+pub(super) fn options(given: &JobOptions, cx: &StepContext<'_>) -> JobOptions {
     JobOptions {
         step: Some(cx.at.clone()),
         ..given.clone()
@@ -352,17 +367,46 @@ fn runs(
     Ok(runs)
 }
 
-/// What all runs of the step did together.
+/// Whether a later step of the same application upgraded one of the places: what this step left is then no
+/// longer what the data should be.
+fn overtaken(cx: &StepContext<'_>, places: &[&Place]) -> Result<bool, StepError> {
+    let ledger = cx.engine.ledger.as_ref().ok_or_else(no_ledger)?;
+    let subjects: Vec<String> = places.iter().map(|place| upgrade_subject(place)).collect();
+    let later = |step: &StepRef| {
+        (&step.migration, step.application) == (&cx.at.migration, cx.at.application)
+            && step.step > cx.at.step
+    };
+    Ok(ledger
+        .state()
+        .runs
+        .values()
+        .any(|run| run.step.as_ref().is_some_and(later) && subjects.contains(&run.job.subject)))
+}
+
+/// What became of the documents that the step's runs looked at, each counted once: a collection that was
+/// gone through again counts as the last run found it, with what the runs before had written as written.
 fn counts_of(cx: &StepContext<'_>) -> Result<Counts, StepError> {
     let ledger = cx.engine.ledger.as_ref().ok_or_else(no_ledger)?;
     let state = ledger.state();
-    let mut counts = Counts::default();
-    for run in runs_of(ledger, cx.at) {
-        if let Some(run) = state.runs.get(&run) {
-            counts.add(&run.counts);
+    let mut by_subject: BTreeMap<&str, Counts> = BTreeMap::new();
+    for run in &runs_of(ledger, cx.at) {
+        let Some(run) = state.runs.get(run) else {
+            continue;
+        };
+        let mut counts = run.counts;
+        if let Some(before) = by_subject.get(run.job.subject.as_str()) {
+            let theirs = before.written.min(counts.unchanged);
+            counts.unchanged -= theirs;
+            counts.written += theirs;
+            counts.derived += before.derived;
+            counts.removed += before.removed;
+            counts.conflicts += before.conflicts;
         }
+        by_subject.insert(&run.job.subject, counts);
     }
-    Ok(counts)
+    let mut total = Counts::default();
+    by_subject.values().for_each(|counts| total.add(counts));
+    Ok(total)
 }
 
 fn report(
@@ -410,7 +454,7 @@ fn within(counts: &Counts, threshold: Threshold, place: &Place) -> Result<(), St
         .map_err(|error| StepError::terminal(Code::StepInvalid, format!("{place}: {error}")))
 }
 
-async fn bytes_of(place: &Place) -> Option<u64> {
+pub(super) async fn bytes_of(place: &Place) -> Option<u64> {
     let described = place.store.describe(&place.collection).await;
     described.ok().flatten().and_then(|d| d.bytes)
 }
