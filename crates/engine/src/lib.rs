@@ -30,6 +30,7 @@ mod prove;
 mod provenance;
 mod restore;
 mod retry;
+mod seen;
 mod show;
 mod tally;
 mod throttle;

@@ -11,6 +11,7 @@ use whimbrel_model::rule::{CopyRule, OnError};
 use whimbrel_model::{
     Code, Emit, Guard, Key, Store, StoreError, StoreErrorKind, TransformInput, Write,
 };
+use whimbrel_stores::{CollectionConfig, OpenOptions, open};
 use whimbrel_testkit::crashing::Moment;
 use whimbrel_testkit::faulty::FaultyStore;
 
@@ -89,6 +90,44 @@ async fn a_copy_into_nothing_leaves_nothing() {
         }
         assert_eq!(dump(app, "chats").await, before);
     }
+}
+
+/// A collection of plain JSON gives a document back in another form than it was written in: that is still
+/// the copy's.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_collection_makes_of_a_document_is_the_copys() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = CollectionConfig {
+        plain: true,
+        ..CollectionConfig::default()
+    };
+    let open_options = OpenOptions {
+        collections: [("copies".to_owned(), config)].into(),
+        ..OpenOptions::default()
+    };
+    let url = format!("sqlite:{}", dir.path().join("other.db").display());
+    let other = open(&url, &open_options).await.unwrap();
+    let app = store("memory:").await;
+    let one = |i: usize| {
+        let json = format!(r#"{{"n": {i}, "at": {{"$timestamp": "2026-01-02T03:04:05Z"}}}}"#);
+        text(&format!("c{i:05}"), &json)
+    };
+    fill(&app, "chats", (0..20).map(one)).await;
+    let source = place(&app, "app", "chats");
+    let target = place(&other, "other", "copies");
+    let engine = engine(dir.path()).await;
+    let copied = engine.copy(job(&source, &target, plain())).await.unwrap();
+    let held = dump(&other, "copies").await;
+    assert!(!held[3].1.contains("$timestamp"), "{}", held[3].1);
+    let edit = r#"{"n":7}"#;
+    fill(&other, "copies", [text("c00007", edit)]).await;
+    let undone = engine
+        .uncopy(job(&source, &target, plain()), &[run_of(&copied)])
+        .await
+        .unwrap();
+    let left = [("c00007".to_owned(), edit.to_owned())];
+    assert_eq!(dump(&other, "copies").await, left);
+    assert_eq!((undone.counts.written, undone.counts.skipped), (19, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,7 +16,7 @@ use whimbrel_engine::{CopyJob, Engine, JobOptions, PROVENANCE, Report};
 use whimbrel_model::Store;
 use whimbrel_model::ledger::{Counts, JobKind, RunId, RunStatus, State};
 use whimbrel_testkit::crashing::{CrashingJournal, kill_self};
-use whimbrel_testkit::faulty::FaultyStore;
+use whimbrel_testkit::faulty::{Faults, FaultyStore};
 
 /// The environment of a child: the folder it works in, what it undoes, and at which write it dies.
 const FOLDER: &str = "WHIMBREL_UNDO_FOLDER";
@@ -256,6 +256,32 @@ fn crash_everywhere(task: Task, least: u64) {
         point > least,
         "{task:?} has only {point} moments: the test does not reach what it is for"
     );
+}
+
+/// Stores that are away now and then, and writes of which nobody learns whether they happened.
+async fn through_faults(task: Task) {
+    let pristine = tempfile::tempdir().unwrap();
+    let end = prepare(pristine.path(), task).await;
+    for seed in 0..12 {
+        let dir = copy_folder(pristine.path());
+        let faults = Faults {
+            seed,
+            transient: 0.05,
+            unknown: 0.15,
+        };
+        let faulty = |store: Arc<dyn Store>| -> Arc<dyn Store> {
+            Arc::new(FaultyStore::new(store).with_faults(faults))
+        };
+        let report = undo(dir.path(), &engine(dir.path()).await, task, &faulty).await;
+        let what = format!("the undo of {task:?}, seed {seed}");
+        assert!(report.counts.balanced(), "{what}: {:?}", report.counts);
+        assert_eq!(everything(dir.path()).await, end, "{what}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn undos_get_through_faults() {
+    futures::join!(through_faults(Task::Upgrade), through_faults(Task::Copy));
 }
 
 #[test]
