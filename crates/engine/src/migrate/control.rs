@@ -1,8 +1,17 @@
 //! What reaches a running migration from outside: pause, abort, approvals, a stop, a lost lease, a tripped
 //! abort rule.
+//!
+//! A request is heeded by the process at work. What was left while none was:
+//!
+//! - an *abort* is heeded by the next process: whoever asked wants the data back, whatever happened since;
+//! - an *approval* counts;
+//! - a *pause* does not: the next process was started to go on;
+//! - a migration that begins anew heeds nothing that was left before: it was meant for a former application.
+//!
+//! Requests of other migrations are left alone.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -51,14 +60,25 @@ impl Signal {
     }
 }
 
+/// What to do with requests that were left before anybody listened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Former {
+    /// The migration goes on: an abort and approvals count.
+    Heed,
+    /// They were meant for something that is over.
+    Drop,
+}
+
 /// Listens while a migration is at work.
 pub(crate) struct Control {
     raised: watch::Sender<Option<Signal>>,
-    listening: JoinHandle<()>,
+    listener: Listener,
+    listening: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Control {
-    pub(crate) fn listen(
+    /// Hears nothing until [`Control::listen`].
+    pub(crate) fn new(
         engine: &Engine,
         ledger: Arc<Ledger>,
         lease: Arc<LeaseGuard>,
@@ -74,7 +94,35 @@ impl Control {
         };
         Self {
             raised,
-            listening: tokio::spawn(listener.run()),
+            listener,
+            listening: Mutex::default(),
+        }
+    }
+
+    /// Takes in what was left before (all of it, before this returns), and listens from then on.
+    pub(crate) async fn listen(&self, former: Former) {
+        self.listener.take_former(former).await;
+        let listening = tokio::spawn(self.listener.clone().run());
+        let mut slot = self
+            .listening
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = slot.replace(listening) {
+            before.abort();
+        }
+    }
+
+    /// Listens no more, and has let go of the lease when it returns. What was asked until now is taken in.
+    pub(crate) async fn close(&self) {
+        let listening = self
+            .listening
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(listening) = listening {
+            listening.abort();
+            let _ = listening.await;
+            self.listener.take_in().await;
         }
     }
 
@@ -102,7 +150,10 @@ impl Control {
 
 impl Drop for Control {
     fn drop(&mut self) {
-        self.listening.abort();
+        let listening = self.listening.get_mut();
+        if let Some(listening) = listening.unwrap_or_else(PoisonError::into_inner) {
+            listening.abort();
+        }
     }
 }
 
@@ -125,6 +176,7 @@ fn raise(raised: &watch::Sender<Option<Signal>>, signal: Signal) {
     });
 }
 
+#[derive(Clone)]
 struct Listener {
     raised: watch::Sender<Option<Signal>>,
     stop: Arc<std::sync::atomic::AtomicBool>,
@@ -143,23 +195,43 @@ impl Listener {
                 raise(&self.raised, Signal::Lost { holder });
                 return;
             }
-            match self.ledger.journal().requests().await {
-                Ok(requests) => {
-                    for request in requests {
-                        self.heed(request).await;
-                    }
-                }
-                // The step's own writes will say so where it matters.
-                Err(error) => tracing::warn!(%error, "requests cannot be read"),
-            }
+            self.take_in().await;
             tokio::time::sleep(EVERY).await;
         }
     }
 
-    async fn heed(&self, request: Request) {
-        if request.subject != self.migration.id {
-            return;
+    async fn take_in(&self) {
+        for request in self.requests().await {
+            self.heed(request).await;
         }
+    }
+
+    async fn take_former(&self, former: Former) {
+        for request in self.requests().await {
+            if former == Former::Drop || request.what == "pause" {
+                self.settle(&request).await;
+            } else {
+                self.heed(request).await;
+            }
+        }
+    }
+
+    /// Those that speak of this migration.
+    async fn requests(&self) -> Vec<Request> {
+        match self.ledger.journal().requests().await {
+            Ok(mut requests) => {
+                requests.retain(|r| r.subject == self.migration.id);
+                requests
+            }
+            // The step's own writes will say so where it matters.
+            Err(error) => {
+                tracing::warn!(%error, "requests cannot be read");
+                Vec::new()
+            }
+        }
+    }
+
+    async fn heed(&self, request: Request) {
         let by = request.by.clone();
         match request.what.as_str() {
             "pause" => raise(&self.raised, Signal::Pause { by }),
@@ -175,6 +247,10 @@ impl Listener {
             }
             other => tracing::warn!(other, "a request that this program does not know"),
         }
+        self.settle(&request).await;
+    }
+
+    async fn settle(&self, request: &Request) {
         let settled = self
             .ledger
             .journal()
@@ -189,9 +265,14 @@ impl Listener {
         let entry = approval(&self.ledger, &self.migration, &request.detail, &request.by);
         match entry {
             Ok(entry) => {
-                self.ledger
-                    .append(self.lease.fence(), vec![entry], &[])
-                    .await?;
+                let fence = self.lease.fence();
+                match self.ledger.append(fence, vec![entry], &[]).await {
+                    // The step is past it. Asked again, it would be so again.
+                    Err(JournalError::Fold(error)) => {
+                        tracing::warn!(%error, "an approval comes too late");
+                    }
+                    written => return written.map(|_| ()),
+                }
             }
             Err((code, message)) => tracing::warn!(%code, message, "an approval was refused"),
         }

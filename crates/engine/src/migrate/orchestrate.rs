@@ -14,7 +14,7 @@ use whimbrel_model::migration::{AbortWhen, Migration};
 use whimbrel_model::{Code, Entry, Event, JournalError, Moment, Timestamp};
 
 use super::action::{Again, Fault, StepAction, StepContext, StepError};
-use super::control::{Control, Signal};
+use super::control::{Control, Former, Signal};
 use super::watch::{self, Tripped, Watch, WatchSetup};
 use crate::engine::Engine;
 use crate::error::EngineError;
@@ -109,11 +109,9 @@ impl Engine {
         lease: &Arc<LeaseGuard>,
     ) -> Result<MigrationState, EngineError> {
         let passage = Passage::new(self, job, ledger, lease);
-        match passage.begin().await? {
-            Way::Nowhere => {}
-            Way::Up => passage.up().await?,
-            Way::Down => passage.down().await?,
-        }
+        let passed = passage.pass().await;
+        passage.control.close().await;
+        passed?;
         passage.state()
     }
 
@@ -125,14 +123,9 @@ impl Engine {
         cause: Option<(Code, String)>,
     ) -> Result<MigrationState, EngineError> {
         let passage = Passage::new(self, job, ledger, lease);
-        let state = passage.state()?;
-        passage.refuse_drift(&state)?;
-        match state.status {
-            MigrationStatus::Undone | MigrationStatus::Skipped => return Ok(state),
-            MigrationStatus::Undoing | MigrationStatus::UndoResting(_) => passage.resumed().await?,
-            _ => passage.begin_undo(cause).await?,
-        }
-        passage.down().await?;
+        let passed = passage.pass_back(cause).await;
+        passage.control.close().await;
+        passed?;
         passage.state()
     }
 }
@@ -167,8 +160,10 @@ enum Way {
 /// How one step ended, going up.
 enum Ended {
     Done,
-    /// The migration is to be taken back.
+    /// Something failed: the migration is to be taken back, unless it shall rest then.
     Back((Code, String)),
+    /// Somebody wants it taken back.
+    Aborted((Code, String)),
     /// It rests, and that is written down.
     Rests,
 }
@@ -189,7 +184,7 @@ impl<'a> Passage<'a> {
         ledger: &'a Arc<Ledger>,
         lease: &'a Arc<LeaseGuard>,
     ) -> Self {
-        let control = Control::listen(
+        let control = Control::new(
             engine,
             Arc::clone(ledger),
             Arc::clone(lease),
@@ -244,23 +239,60 @@ impl<'a> Passage<'a> {
         });
     }
 
-    /// Decides which way to go, and writes the beginning down.
-    async fn begin(&self) -> Result<Way, EngineError> {
-        let state = self.ledger.state();
-        let id = self.id();
-        if let Some(open) = state.migrations.values().find(|m| m.open() && m.id != id) {
-            return Err(EngineError::Job {
+    async fn pass(&self) -> Result<(), EngineError> {
+        let (way, former) = self.begin().await?;
+        if !matches!(way, Way::Nowhere) {
+            self.control.listen(former).await;
+        }
+        match way {
+            Way::Nowhere => Ok(()),
+            Way::Up => self.up().await,
+            Way::Down => self.down().await,
+        }
+    }
+
+    async fn pass_back(&self, cause: Option<(Code, String)>) -> Result<(), EngineError> {
+        let state = self.state()?;
+        self.refuse_another()?;
+        match state.status {
+            MigrationStatus::Undone | MigrationStatus::Skipped => return Ok(()),
+            MigrationStatus::Undoing | MigrationStatus::UndoResting(_) => {
+                self.refuse_drift(&state)?;
+                self.resumed().await?;
+            }
+            _ => {
+                self.refuse_drift(&state)?;
+                self.begin_undo(cause).await?;
+            }
+        }
+        self.control.listen(Former::Drop).await;
+        self.down().await
+    }
+
+    /// Only one migration may be on its way.
+    fn refuse_another(&self) -> Result<(), EngineError> {
+        let (state, id) = (self.ledger.state(), self.id());
+        match state.migrations.values().find(|m| m.open() && m.id != id) {
+            None => Ok(()),
+            Some(open) => Err(EngineError::Job {
                 code: Code::MigrationOpen,
                 message: format!("migration {} is on its way ({:?})", open.id, open.status),
-            });
+            }),
         }
+    }
+
+    /// Decides which way to go, and writes the beginning down.
+    async fn begin(&self) -> Result<(Way, Former), EngineError> {
+        self.refuse_another()?;
+        let state = self.ledger.state();
+        let id = self.id();
         let known = state.migrations.get(id).cloned();
         match known.as_ref().map(|m| m.status) {
             None | Some(MigrationStatus::Undone | MigrationStatus::Skipped) => {
                 self.start(known.as_ref()).await?;
-                Ok(Way::Up)
+                Ok((Way::Up, Former::Drop))
             }
-            Some(MigrationStatus::Applied) => Ok(Way::Nowhere),
+            Some(MigrationStatus::Applied) => Ok((Way::Nowhere, Former::Drop)),
             Some(MigrationStatus::UndoFailed) => Err(EngineError::Job {
                 code: Code::UndoFailed,
                 message: format!("migration {id} could not be taken back whole"),
@@ -270,14 +302,14 @@ impl<'a> Passage<'a> {
                     self.refuse_drift(state)?;
                 }
                 self.resumed().await?;
-                Ok(Way::Up)
+                Ok((Way::Up, Former::Heed))
             }
             Some(MigrationStatus::Undoing | MigrationStatus::UndoResting(_)) => {
                 if let Some(state) = &known {
                     self.refuse_drift(state)?;
                 }
                 self.resumed().await?;
-                Ok(Way::Down)
+                Ok((Way::Down, Former::Drop))
             }
         }
     }
@@ -368,6 +400,17 @@ impl<'a> Passage<'a> {
         {
             ended = self.tripped(tripped).await?;
         }
+        if matches!(ended, Ended::Done) {
+            // From here on nobody can ask for anything that would then be forgotten.
+            self.control.close().await;
+            if matches!(
+                self.control.signal(),
+                Some(Signal::Abort { .. } | Signal::Lost { .. })
+            ) && let Some(asked) = self.heed().await?
+            {
+                ended = asked;
+            }
+        }
         match ended {
             Ended::Done => {
                 self.note(MigrationEntry::Applied).await?;
@@ -379,9 +422,10 @@ impl<'a> Passage<'a> {
             Ended::Back((code, message)) if self.job.options.keep => {
                 self.rest(Rest::Stopped, code, message).await
             }
-            Ended::Back(cause) => {
+            Ended::Back(cause) | Ended::Aborted(cause) => {
                 self.control.clear();
                 self.begin_undo(Some(cause)).await?;
+                self.control.listen(Former::Drop).await;
                 self.down().await
             }
         }
@@ -506,6 +550,10 @@ impl<'a> Passage<'a> {
             if error.ledger {
                 return Err(broken(error));
             }
+            // A full disk, say: it is not left in the middle, for whoever goes on.
+            if error.fault == Fault::Stopped && error.code != Code::RunInterrupted {
+                self.failed(index, &error).await?;
+            }
             // What stopped because of a signal ends as the signal says.
             if error.fault == Fault::Stopped
                 && let Some(ended) = self.heed().await?
@@ -521,7 +569,6 @@ impl<'a> Passage<'a> {
                         Some(error.code),
                     );
                     self.wait_for_word(index).await?;
-                    continue;
                 }
                 Fault::Waiting => {
                     self.rest(Rest::Waiting, error.code, error.message).await?;
@@ -531,29 +578,26 @@ impl<'a> Passage<'a> {
                     self.rest(Rest::Stopped, error.code, error.message).await?;
                     return Ok(Ended::Rests);
                 }
-                Fault::Unknown => {
+                Fault::Unknown | Fault::Transient => {
                     self.failed(index, &error).await?;
+                    // Whoever aborts wants it back, however far it came.
+                    if self.going_back()
+                        && let Some(ended) = self.heed().await?
+                    {
+                        return Ok(ended);
+                    }
                     if let Some(ended) = self.settle_former(index).await? {
                         return Ok(ended);
                     }
-                }
-                Fault::Transient if tries < step.retries => {
+                    // The store stays away: going back would meet the same.
+                    if tries == step.retries {
+                        self.rest(Rest::Stopped, error.code, error.message).await?;
+                        return Ok(Ended::Rests);
+                    }
                     tries += 1;
-                    self.failed(index, &error).await?;
                     let pause = pauses.next().unwrap_or(self.job.options.pause);
-                    let message = format!(
-                        "{error}; try {tries} of {} follows in {:.1} s",
-                        step.retries,
-                        pause.as_secs_f32()
-                    );
-                    self.tell(Moment::StepRetried, Some(index), message, Some(error.code));
+                    self.tell_retry(index, &error, tries, pause);
                     let _ = tokio::time::timeout(pause, self.control.raised()).await;
-                }
-                // The store stays away: going back would meet the same.
-                Fault::Transient => {
-                    self.failed(index, &error).await?;
-                    self.rest(Rest::Stopped, error.code, error.message).await?;
-                    return Ok(Ended::Rests);
                 }
                 Fault::Terminal => {
                     self.failed(index, &error).await?;
@@ -568,6 +612,21 @@ impl<'a> Passage<'a> {
                 }
             }
         }
+    }
+
+    fn tell_retry(&self, index: usize, error: &StepError, tries: u32, pause: Duration) {
+        let message = format!(
+            "{error}; try {tries} of {} follows in {:.1} s",
+            self.job.migration.steps[index].retries,
+            pause.as_secs_f32()
+        );
+        self.tell(Moment::StepRetried, Some(index), message, Some(error.code));
+    }
+
+    /// Whether a signal wants the migration taken back.
+    fn going_back(&self) -> bool {
+        let signal = self.control.signal();
+        matches!(signal, Some(Signal::Abort { .. } | Signal::Tripped(_)))
     }
 
     async fn done(&self, index: usize, report: StepReport) -> Result<Ended, EngineError> {
@@ -617,17 +676,16 @@ impl<'a> Passage<'a> {
             );
             self.failed(index, &error).await?;
         }
-        let by = "its own validation".to_owned();
-        if happened || action.again() == Again::Harmless {
-            let done = happened;
+        if happened {
+            let (done, by) = (true, "its own validation".to_owned());
             self.note(MigrationEntry::StepSettled { step, done, by })
                 .await?;
-            if !done {
-                return Ok(None);
-            }
             let message = format!("step {name} did happen, says its own validation");
             self.tell(Moment::StepDone, Some(index), message, None);
             return Ok(Some(Ended::Done));
+        }
+        if action.again() == Again::Harmless {
+            return Ok(None);
         }
         let message = format!("whether step {name} happened is unknown; somebody must look");
         self.rest(Rest::Unknown, Code::StepUnknown, message).await?;
@@ -647,7 +705,7 @@ impl<'a> Passage<'a> {
             let mut report = match direction {
                 Direction::Up => {
                     let report = action.forward(&cx).await?;
-                    action.validate(&cx).await?;
+                    self.judge(action.as_ref(), &cx, step.retries).await?;
                     report
                 }
                 Direction::Down => action.backward(&cx).await?,
@@ -677,6 +735,32 @@ impl<'a> Passage<'a> {
         work.await
     }
 
+    /// Looks whether a step reached what it was to reach. A look that fails for the moment is taken again,
+    /// and never makes the step itself run twice.
+    async fn judge(
+        &self,
+        action: &dyn StepAction,
+        cx: &StepContext<'_>,
+        retries: u32,
+    ) -> Result<(), StepError> {
+        let mut pauses = self.pauses().take(retries as usize);
+        loop {
+            match action.validate(cx).await {
+                Err(error) if error.fault == Fault::Transient => match pauses.next() {
+                    Some(pause) if self.control.signal().is_none() => {
+                        let _ = tokio::time::timeout(pause, self.control.raised()).await;
+                    }
+                    _ if action.again() == Again::Harmless => return Err(error),
+                    _ => {
+                        let fault = Fault::Unknown;
+                        return Err(StepError { fault, ..error });
+                    }
+                },
+                judged => return judged,
+            }
+        }
+    }
+
     /// What the signal asks for, if there is one: a rest, or the way back.
     async fn heed(&self) -> Result<Option<Ended>, EngineError> {
         let Some(signal) = self.control.signal() else {
@@ -701,7 +785,7 @@ impl<'a> Passage<'a> {
                 } else {
                     format!(": {reason}")
                 };
-                Ended::Back((Code::MigrationAborted, format!("aborted by {by}{reason}")))
+                Ended::Aborted((Code::MigrationAborted, format!("aborted by {by}{reason}")))
             }
             Signal::Tripped(rule) => self.tripped(rule).await?,
             Signal::Lost { holder } => return Err(JournalError::Fenced { holder }.into()),
@@ -820,10 +904,16 @@ impl<'a> Passage<'a> {
                 Err(error) if error.ledger => return Err(broken(error)),
                 Err(error) => error,
             };
-            if error.fault == Fault::Stopped && self.stops_going_back().await? {
+            let on_request = error.fault == Fault::Stopped && error.code == Code::RunInterrupted;
+            if on_request && self.stops_going_back().await? {
                 return Ok(false);
             }
-            if error.fault == Fault::Transient && tries < self.job.migration.steps[index].retries {
+            let again = match error.fault {
+                Fault::Transient => true,
+                Fault::Unknown => self.job.actions[index].again() == Again::Harmless,
+                _ => false,
+            };
+            if again && tries < self.job.migration.steps[index].retries {
                 tries += 1;
                 let pause = pauses.next().unwrap_or(self.job.options.pause);
                 let message = format!("{error}; another try to take {name} back follows");
@@ -836,15 +926,21 @@ impl<'a> Passage<'a> {
                 step,
                 code: error.code,
                 message: error.message,
-                unknown: error.fault == Fault::Unknown,
+                unknown: error.fault == Fault::Unknown && !again,
             })
             .await?;
             self.tell(
                 Moment::StepUndoFailed,
                 Some(index),
-                message,
+                message.clone(),
                 Some(error.code),
             );
+            // The store stays away, or is full: the undos in front of this one would meet the same, and must
+            // not come before it.
+            if again || error.fault == Fault::Stopped {
+                self.rest(Rest::Stopped, error.code, message).await?;
+                return Ok(false);
+            }
             return Ok(true);
         }
     }

@@ -360,7 +360,9 @@ impl MigrationState {
             | (
                 E::StepSettled { .. } | E::Approved { .. },
                 S::Running | S::Resting(_) | S::Undoing | S::UndoResting(_),
-            ) => {
+            )
+            // Otherwise an undo whose end is unknown could never be settled, and nothing else could begin.
+            | (E::StepSettled { .. }, S::UndoFailed) => {
                 state.step_entry(at, entry)?;
             }
             (_, status) => return illegal("a step moves", status),
@@ -375,6 +377,12 @@ impl MigrationState {
         at: &str,
         entry: &MigrationEntry,
     ) -> Result<Option<MigrationState>, String> {
+        // Skipped after it was undone, it keeps the number that it would have had: no two applications may
+        // share one, because steps find their runs by it.
+        let expected = state.map_or(1, |s| match s.status {
+            MigrationStatus::Undone => s.application + 1,
+            _ => s.application,
+        });
         let (application, description, checksum, meaning, steps, by, status) = match entry {
             MigrationEntry::Started {
                 application,
@@ -399,7 +407,7 @@ impl MigrationState {
                 meaning,
                 by,
             } => (
-                state.map_or(1, |s| s.application),
+                expected,
                 description,
                 checksum,
                 meaning,
@@ -421,10 +429,6 @@ impl MigrationState {
                 ));
             }
         }
-        let expected = state.map_or(1, |s| match s.status {
-            MigrationStatus::Undone => s.application + 1,
-            _ => s.application,
-        });
         if status == MigrationStatus::Running && application != expected {
             return Err(format!(
                 "migration {id} begins its application {application} instead of {expected}"
@@ -509,8 +513,9 @@ impl MigrationState {
             ))
         };
         match (entry, status) {
-            // Running: its process was killed while at it, and its work is idempotent.
-            (E::StepStarted { .. }, S::Pending | S::Failed | S::Running) => {
+            // Running: its process was killed while at it. Unknown: it may have happened. Both only where the
+            // work is idempotent; otherwise somebody settled it first.
+            (E::StepStarted { .. }, S::Pending | S::Failed | S::Running | S::Unknown) => {
                 if next != Some(*index as usize) {
                     return Err(format!(
                         "step {} of migration {} begins before those in front of it are done",
@@ -542,7 +547,8 @@ impl MigrationState {
             (E::StepSettled { done, .. }, S::Unknown) => {
                 step.status = if *done { S::Done } else { S::Pending };
             }
-            (E::StepSettled { done, .. }, S::UndoUnknown) => {
+            // A failed undo too: somebody may have mended by hand what no undo ever could.
+            (E::StepSettled { done, .. }, S::UndoUnknown | S::UndoFailed) => {
                 step.status = if *done { S::Undone } else { S::Done };
             }
             (E::Approved { by, .. }, S::Pending | S::Running | S::Failed) => {
