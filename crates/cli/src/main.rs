@@ -3,6 +3,7 @@
 
 mod app;
 mod args;
+mod chapters;
 mod clock_words;
 mod commands;
 mod demo_data;
@@ -10,12 +11,14 @@ mod diff;
 mod exit;
 mod failure;
 mod hooks;
+mod migration_backup;
 mod migration_choice;
 mod migration_job;
 mod migration_plan;
 mod migration_screen;
 mod migration_words;
 mod migrations;
+mod operator;
 mod paint;
 mod place;
 mod progress;
@@ -76,6 +79,11 @@ async fn run(app: &App, command: &Command) -> Outcome {
         Command::Copy(args) => commands::copy::run(app, args).await,
         Command::Up(args) => commands::up::run(app, args).await,
         Command::Down(args) => commands::down::run(app, args).await,
+        Command::Pause(args) => commands::pause::pause(app, args).await,
+        Command::Resume(args) => commands::pause::resume(app, args).await,
+        Command::Abort(args) => commands::pause::abort(app, args).await,
+        Command::Approve(args) => commands::approve::approve(app, args).await,
+        Command::Settle(args) => commands::approve::settle(app, args).await,
         Command::Show(args) => commands::show::run(app, args).await,
         Command::Schema(args) => commands::schema::run(app, args).await,
         Command::Quarantine(args) => commands::quarantine::run(app, args).await,

@@ -3,18 +3,20 @@
 use crate::app::{holder, person};
 use crate::commands::copy::{Ends, Plain, Scratch};
 use crate::failure::{Failure, Snippet};
-use crate::migrations;
 use crate::place::{self, Named};
 use crate::project::Project;
 use crate::schemas::{self, FileCache};
+use crate::{migration_backup, migrations};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use whimbrel_engine::migrate::{
     ApproveAction, CopyAction, Metered, MeteredStore, MigrationJob, MigrationOptions, PhaseAction,
     RunAction, Secrets, StepAction, UpgradeAction, VerifyAction, check_secrets, wanted_by,
 };
-use whimbrel_engine::{CopyJob, JobOptions, Place, Threshold, UpgradeJob};
-use whimbrel_model::migration::{Action, Means, Migration, RunStep, Step, StepKind, VerifyStep};
+use whimbrel_engine::{BackupPlace, CopyJob, JobOptions, Place, Threshold, UpgradeJob};
+use whimbrel_model::migration::{
+    Action, BackupStep, Means, Migration, RunStep, Step, StepKind, VerifyStep,
+};
 use whimbrel_model::{Code, Store};
 
 /// Opens what migrations work with. One for all that a command is about, so that no store is opened twice.
@@ -248,13 +250,45 @@ impl<'p> Workshop<'p> {
                 let action = ApproveAction { step, command };
                 (Arc::new(action), Preview::Nothing)
             }
-            StepKind::Backup(_) => {
-                return Err(Failure::new(
-                    Code::MigrationInvalid,
-                    "this build has no backups",
-                ));
+            StepKind::Backup(backup) => {
+                let mut action = migration_backup::action(backup, self.project, options)?;
+                action.collections = self.saved(backup).await?;
+                (Arc::new(action), Preview::Nothing)
             }
         })
+    }
+
+    /// The collections of a backup step. Whole stores are what is in them now.
+    async fn saved(&mut self, step: &BackupStep) -> Result<Vec<BackupPlace>, Failure> {
+        let mut saved: Vec<BackupPlace> = Vec::new();
+        for (named, collection) in migration_backup::named(step, self.project)? {
+            let store = self.store(&named).await?;
+            let collections = match collection {
+                Some(one) => vec![one],
+                None => store.collections().await?,
+            };
+            for collection in collections {
+                let version_field = self
+                    .project
+                    .collection(&named.store, &collection)
+                    .version_field;
+                let place = Place {
+                    store: Arc::clone(&store),
+                    store_name: named.store.clone(),
+                    collection,
+                };
+                if saved
+                    .iter()
+                    .all(|s| s.place.to_string() != place.to_string())
+                {
+                    saved.push(BackupPlace {
+                        place,
+                        version_field,
+                    });
+                }
+            }
+        }
+        Ok(saved)
     }
 
     fn resolved(&self, name: &str, means: Means) -> Result<String, Failure> {
@@ -327,9 +361,9 @@ impl<'p> Workshop<'p> {
             VerifyStep::Upgraded {
                 collection,
                 version,
-            } => VerifyAction::Upgraded(Box::new(
-                self.upgrade(collection, *version, options).await?,
-            )),
+            } => {
+                VerifyAction::Upgraded(Box::new(self.upgrade(collection, *version, options).await?))
+            }
             VerifyStep::Copied {
                 source,
                 target,

@@ -1,5 +1,6 @@
 //! The step that saves what later steps may write to.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -18,7 +19,10 @@ use crate::options::JobOptions;
 #[derive(Clone, Debug)]
 pub struct BackupAction {
     pub collections: Vec<BackupPlace>,
-    pub vault: Vault,
+    /// The folder or URL of the vault, which is made when the step runs and not before.
+    pub to: String,
+    /// Where a relative folder begins.
+    pub base: PathBuf,
     pub recipients: Option<Arc<Recipients>>,
     pub key: Option<Arc<SigningKey>>,
     pub options: JobOptions,
@@ -45,7 +49,7 @@ impl StepAction for BackupAction {
             };
             names.push(place.to_string());
         }
-        estimate.summary = format!("{} into {}", names.join(", "), self.vault);
+        estimate.summary = format!("{} into {}", names.join(", "), self.to);
         Ok(estimate)
     }
 
@@ -58,7 +62,8 @@ impl StepAction for BackupAction {
     }
 
     async fn forward(&self, cx: &StepContext<'_>) -> Result<StepReport, StepError> {
-        let saved = cx.engine.backup(self.job(cx)).await?;
+        let vault = Vault::open(&self.to, &self.base, true).map_err(EngineError::from)?;
+        let saved = cx.engine.backup(self.job(cx, vault)).await?;
         let proof = cx.engine.prove(&saved.archive).await?;
         let mut counts = Counts::default();
         for report in &saved.reports {
@@ -99,10 +104,10 @@ impl StepAction for BackupAction {
 }
 
 impl BackupAction {
-    fn job(&self, cx: &StepContext<'_>) -> BackupJob {
+    fn job(&self, cx: &StepContext<'_>, vault: Vault) -> BackupJob {
         BackupJob {
             collections: self.collections.clone(),
-            vault: self.vault.clone(),
+            vault,
             name: Some(name_of(cx.at)),
             recipients: self.recipients.clone(),
             key: self.key.clone(),
