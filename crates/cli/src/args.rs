@@ -105,10 +105,24 @@ pub enum Command {
     Upgrade(commands::upgrade::Upgrade),
     /// Copy documents into another store, in a new shape where rules say so
     Copy(commands::copy::Copy),
+    /// Write collections into an archive, and read it back
+    Backup(commands::backup::Backup),
+    /// Bring documents back from an archive, or beside the live ones
+    Restore(commands::restore::Restore),
     /// Apply what is pending of the project's migrations, or go on with one that rests
     Up(commands::up::Up),
     /// Take migrations back, last applied first
     Down(commands::down::Down),
+    /// Let the migration that is at work rest; nothing is taken back
+    Pause(commands::pause::Pause),
+    /// Go on with the migration that rests or was killed
+    Resume(commands::pause::Resume),
+    /// Take the migration back that is on its way
+    Abort(commands::pause::Abort),
+    /// Give the go-ahead that a step waits for
+    Approve(commands::approve::Approve),
+    /// Say what became of a step that nobody knows the end of
+    Settle(commands::approve::Settle),
     /// Show one document, as any schema version
     Show(commands::show::Show),
     /// Judge a schema's versions before they are deployed

@@ -89,6 +89,32 @@ impl<'a> Choice<'a> {
         Ok(choice)
     }
 
+    /// Only the one that is on its way.
+    ///
+    /// # Errors
+    /// It was edited, its file is gone, or it was not taken back whole.
+    pub fn resume(
+        all: &'a [Migration],
+        state: &State,
+        open: &MigrationState,
+        allow_drift: bool,
+    ) -> Result<Self, Failure> {
+        let standings = standing(state, all);
+        if !allow_drift {
+            let mut drifted = drifted(&standings, state, all);
+            drifted.retain(|(id, _)| *id == open.id);
+            refuse_drift(&drifted)?;
+        }
+        let mut choice = Self {
+            skip: Vec::new(),
+            apply: Vec::new(),
+            going_back: false,
+            missing: Vec::new(),
+        };
+        choice.open(all, open)?;
+        Ok(choice)
+    }
+
     /// Puts the migration first that is on its way.
     fn open(&mut self, all: &'a [Migration], open: &MigrationState) -> Result<(), Failure> {
         let id = &open.id;

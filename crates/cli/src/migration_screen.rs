@@ -23,8 +23,9 @@ pub fn headline(screen: &Screen, story: &Story<'_>) {
     folded(screen, "", Paint::bold, &story.data());
 }
 
-/// Every step with its mark, how long it took, what it did, and its errors.
-pub fn steps(screen: &Screen, story: &Story<'_>) {
+/// Every step with its mark, how long it took, what it did, and its errors. `more` is what else is known of a
+/// step.
+pub fn steps(screen: &Screen, story: &Story<'_>, more: &dyn Fn(usize) -> Option<String>) {
     let all = &story.state.steps;
     let kinds = all.iter().map(|s| s.kind.len()).max().unwrap_or(0);
     let names = all.iter().map(|s| s.name.chars().count()).max().unwrap_or(0);
@@ -46,7 +47,9 @@ pub fn steps(screen: &Screen, story: &Story<'_>) {
         let width = 2 + numbers + 1 + kinds + 1 + names;
         let rest = screen.width.saturating_sub(LABEL + width + 12);
         let mut lines = Vec::new();
-        for (mood, text) in story.step(step) {
+        let mut said = story.step(step);
+        said.extend(more(i).map(|text| (Mood::Plain, text)));
+        for (mood, text) in said {
             for line in fold(&harmless(&text), rest.max(24)) {
                 lines.push(match mood {
                     Mood::Plain => line,

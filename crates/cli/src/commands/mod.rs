@@ -1,5 +1,7 @@
 //! One file a command.
 
+pub mod approve;
+pub mod backup;
 pub mod copy;
 pub mod demo;
 pub mod down;
@@ -8,10 +10,13 @@ pub mod init;
 pub mod inspect;
 pub mod lock;
 pub mod new;
+pub mod pause;
 pub mod quarantine;
 pub mod quarantine_retry;
+pub mod restore;
 pub mod schema;
 pub mod show;
 pub mod status;
+pub mod status_migrations;
 pub mod up;
 pub mod upgrade;

@@ -1,19 +1,23 @@
-//! `whimbrel status`: what is unfinished, and what waits.
+//! `whimbrel status`: what happened, what state the data is in, what is unfinished, and what to type next.
 
 use crate::app::{App, is_gone};
+use crate::commands::status_migrations::Migrations;
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
 use crate::paint::{Paint, instant, plural};
+use crate::migration_screen;
 use crate::place::without_secret;
 use crate::screen::Screen;
 use crate::summary::{Deed, equation};
 use clap::Args;
 use std::collections::BTreeMap;
-use whimbrel_engine::Ledger;
-use whimbrel_model::ledger::{RunState, RunStatus};
+use whimbrel_engine::{Clock, Ledger, SystemClock};
+use whimbrel_model::ledger::{RunState, RunStatus, State};
 
 #[derive(Debug, Args)]
-#[command(after_help = "Exit codes: 0 nothing unfinished · 3 a run is unfinished")]
+#[command(
+    after_help = "Exit codes: 0 nothing unfinished · 3 something is unfinished, pending, late or edited"
+)]
 pub struct Status {}
 
 /// # Errors
@@ -21,50 +25,70 @@ pub struct Status {}
 pub async fn run(app: &App, _args: &Status) -> Outcome {
     let project = app.project()?;
     let screen = &app.screen;
+    let now = SystemClock.now();
     let Some(ledger) = app.ledger_to_read(&project).await? else {
+        let empty = State::default();
+        let migrations = Migrations::look(&project, &empty, None, now);
         screen.object(&serde_json::json!({
-            "ledger": without_secret(&project.ledger), "records": 0, "unfinished": [], "waiting": {}, "lease": null
+            "ledger": without_secret(&project.ledger), "records": 0, "unfinished": [], "waiting": {}, "lease": null,
+            "migrations": migrations.to_json(0), "next": migrations.advice(false),
         }));
         screen.line("nothing has run here yet: there is no ledger");
-        return Ok(Exit::Done);
+        migrations.say_files(screen, &project);
+        migration_screen::advice(screen, &migrations.advice(false));
+        return Ok(exit(migrations.unsettled()));
     };
     let state = ledger.state();
     let lease = ledger.journal().lease().await?;
     let waiting = waiting(&ledger).await?;
+    let migrations = Migrations::look(&project, &state, lease.as_ref(), now);
     let unfinished: Vec<&RunState> = state
         .order
         .iter()
         .filter_map(|id| state.runs.get(id))
         .filter(|r| matches!(r.status, RunStatus::Running | RunStatus::Interrupted))
         .collect();
+    let ours = match migrations.foremost() {
+        Some(story) => migration_screen::waiting(&ledger, story.state).await?,
+        None => 0,
+    };
+    let advice = migrations.advice(!waiting.is_empty());
     screen.object(&serde_json::json!({
         "ledger": without_secret(&project.ledger),
         "records": state.seq,
+        "migrations": migrations.to_json(ours),
         "unfinished": unfinished,
         "waiting": waiting,
         "lease": lease,
         "last": state.order.last().and_then(|id| state.runs.get(id)),
+        "next": advice,
     }));
+    migrations.say(screen);
     let at_work = lease
         .as_ref()
         .is_some_and(|l| !l.expired && !is_gone(&l.holder));
-    for run in &unfinished {
+    for run in unfinished.iter().filter(|r| !migrations.tells_of(r)) {
         say_unfinished(screen, run, at_work);
     }
-    if unfinished.is_empty() {
+    if unfinished.is_empty() && migrations.foremost().is_none() {
         screen.labelled("ok", Paint::good, "nothing is unfinished");
     }
-    if let Some(lease) = lease.filter(|l| !l.expired) {
+    if let Some(lease) = lease.as_ref().filter(|l| !l.expired) {
+        let gone = if at_work { "" } else { ", whose process is gone" };
         let text = format!(
-            "held by {} since {}",
+            "held by {} since {}{gone}",
             lease.holder,
             instant(&lease.acquired_at)
         );
-        screen.labelled("lock", Paint::bold, text);
+        migration_screen::folded(screen, "lock", Paint::bold, &text);
     }
     say_waiting(screen, &waiting);
-    let last = state.order.last().and_then(|id| state.runs.get(id));
-    say_last(screen, last.filter(|last| !unfinished.contains(last)));
+    migrations.say_files(screen, &project);
+    migrations.say_rest(screen);
+    if !migrations.any() {
+        let last = state.order.last().and_then(|id| state.runs.get(id));
+        say_last(screen, last.filter(|last| !unfinished.contains(last)));
+    }
     let records = plural(state.seq, "record");
     let ledger = format!(
         "{}: {records}, the chain holds",
@@ -73,14 +97,12 @@ pub async fn run(app: &App, _args: &Status) -> Outcome {
     if !screen.quiet {
         screen.labelled("ledger", Paint::bold, screen.out.dim(&ledger));
     }
-    if !waiting.is_empty() {
-        screen.next("next", "whimbrel quarantine list", "");
-    }
-    Ok(if unfinished.is_empty() {
-        Exit::Done
-    } else {
-        Exit::Pending
-    })
+    migration_screen::advice(screen, &advice);
+    Ok(exit(!unfinished.is_empty() || migrations.unsettled()))
+}
+
+fn exit(unsettled: bool) -> Exit {
+    if unsettled { Exit::Pending } else { Exit::Done }
 }
 
 /// How many documents wait, by subject.
