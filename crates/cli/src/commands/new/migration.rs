@@ -42,7 +42,7 @@ pub fn run(app: &App, args: &NewMigration) -> Outcome {
     let file = project.migrations.join(format!("{id}.toml"));
     let text = TEMPLATE
         .replace("{description}", &args.name.replace('_', " "))
-        .replace("{steps}", &steps(&project));
+        .replace("{steps}", steps(&project).trim_end());
     let place = shown(&file);
     app.screen.object(&serde_json::json!({
         "file": place, "migration": id, "number": number, "dry_run": args.dry_run,
@@ -269,7 +269,7 @@ mod tests {
         };
         let draft = |config: &str, expect: &[&str]| {
             let project = crate::project_file::read(config, FILE, dir.path(), &|_| None).unwrap();
-            let text = TEMPLATE.replace("{steps}", &steps(&project));
+            let text = TEMPLATE.replace("{steps}", steps(&project).trim_end());
             let read = whimbrel_transform::parse_migration("0009_x.toml", &text, dir.path())
                 .unwrap_or_else(|errors| panic!("{text}\n{errors:?}"));
             let names: Vec<_> = read.steps.iter().map(|s| s.name.clone()).collect();
