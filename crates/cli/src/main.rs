@@ -2,6 +2,7 @@
 //! with a documented exit code.
 
 mod app;
+mod archives;
 mod args;
 mod chapters;
 mod clock_words;
@@ -77,6 +78,8 @@ async fn run(app: &App, command: &Command) -> Outcome {
         Command::Inspect(args) => commands::inspect::run(app, args).await,
         Command::Upgrade(args) => commands::upgrade::run(app, args).await,
         Command::Copy(args) => commands::copy::run(app, args).await,
+        Command::Backup(args) => commands::backup::run(app, args).await,
+        Command::Restore(args) => commands::restore::run(app, args).await,
         Command::Up(args) => commands::up::run(app, args).await,
         Command::Down(args) => commands::down::run(app, args).await,
         Command::Pause(args) => commands::pause::pause(app, args).await,
