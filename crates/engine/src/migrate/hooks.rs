@@ -155,12 +155,13 @@ impl Hooks {
         let _ = self.ending.send(());
         if tokio::time::timeout(timeout, &mut self.task).await.is_err() {
             self.task.abort();
-            let left = self.waiting.load(Ordering::SeqCst);
+            let given_up = match self.waiting.load(Ordering::SeqCst) {
+                1 => "1 call of a hook was given up: it".to_owned(),
+                many => format!("{many} calls of hooks were given up: they"),
+            };
             self.events.send(&Event::Notice {
                 run: String::new(),
-                message: format!(
-                    "{left} calls of hooks were given up: they had not ended after {timeout:?}"
-                ),
+                message: format!("{given_up} had not ended after {timeout:?}"),
             });
         }
     }
@@ -355,7 +356,7 @@ async fn tell(program: &Program) -> Result<(), String> {
         Ok(Ended::Exit(code)) => Err(format!("it exited with {code}")),
         Ok(Ended::Signal(signal)) => Err(format!("it was killed by signal {signal}")),
         Ok(Ended::Stopped) => Err(format!("it had not ended after {LIMIT:?}")),
-        Err(Trouble::Start(e)) => Err(format!("it could not be started ({})", e.kind())),
+        Err(Trouble::Start(why)) => Err(format!("it could not be started ({why})")),
         Err(Trouble::Wait(e)) => Err(format!("it was lost sight of ({})", e.kind())),
     }
 }

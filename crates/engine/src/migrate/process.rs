@@ -61,28 +61,10 @@ impl Program {
     /// # Errors
     /// It could not be started, or not be waited for.
     pub(super) async fn run(&self, stop: impl Future<Output = ()>) -> Result<Finished, Trouble> {
-        let (name, arguments) = self
-            .command
-            .split_first()
-            .ok_or_else(|| Trouble::Start(io::Error::from(io::ErrorKind::InvalidInput)))?;
-        let pipe = |wanted: bool| {
-            if wanted {
-                Stdio::piped()
-            } else {
-                Stdio::null()
-            }
-        };
-        let child = Command::new(name)
-            .args(arguments)
-            .current_dir(&self.folder)
-            .envs(self.env.iter().map(|(name, value)| (name, value)))
-            .stdin(pipe(self.stdin.is_some()))
-            .stdout(pipe(self.keep > 0))
-            .stderr(pipe(self.keep > 0))
-            .process_group(0)
-            .kill_on_drop(true)
+        let child = self
+            .command()?
             .spawn()
-            .map_err(Trouble::Start)?;
+            .map_err(|error| self.not_started(&error))?;
         let mut group = Group(child);
         let output = Mutex::new(Output::default());
         let (stdin, stdout, stderr) = (
@@ -116,6 +98,49 @@ impl Program {
         Ok(Finished { ended, output })
     }
 
+    fn command(&self) -> Result<Command, Trouble> {
+        let (name, arguments) = self
+            .command
+            .split_first()
+            .ok_or_else(|| Trouble::Start("no command is given".to_owned()))?;
+        let folder = std::path::absolute(&self.folder).map_err(|error| self.not_started(&error))?;
+        // Whether `./notify.sh` begins here or there would otherwise hang on the platform.
+        let program = if name.contains('/') {
+            folder.join(name)
+        } else {
+            PathBuf::from(name)
+        };
+        let pipe = |wanted: bool| {
+            if wanted {
+                Stdio::piped()
+            } else {
+                Stdio::null()
+            }
+        };
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .current_dir(folder)
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .stdin(pipe(self.stdin.is_some()))
+            .stdout(pipe(self.keep > 0))
+            .stderr(pipe(self.keep > 0))
+            .process_group(0)
+            .kill_on_drop(true);
+        Ok(command)
+    }
+
+    fn not_started(&self, error: &io::Error) -> Trouble {
+        let missing = error.kind() == io::ErrorKind::NotFound;
+        Trouble::Start(if missing && !self.folder.is_dir() {
+            format!("there is no folder {}", self.folder.display())
+        } else if missing {
+            "there is no such program".to_owned()
+        } else {
+            error.kind().to_string()
+        })
+    }
+
     async fn feed(&self, stdin: Option<ChildStdin>) {
         if let (Some(mut stdin), Some(bytes)) = (stdin, &self.stdin) {
             // A program that does not read its input is its own business.
@@ -137,8 +162,8 @@ impl Program {
 /// Why nothing, or nothing more, is known of a program.
 #[derive(Debug)]
 pub(super) enum Trouble {
-    /// It never ran.
-    Start(io::Error),
+    /// It never ran, and why.
+    Start(String),
     Wait(io::Error),
 }
 

@@ -102,39 +102,41 @@ impl Pattern {
         if !self.plain {
             return text.starts_with(&self.text).then_some(self.text.len());
         }
-        // A backslash stands for itself, or two of them do: whichever fits more.
-        let fits = |escaped| {
-            let mut at = 0;
-            for &byte in &self.text {
-                at += one(byte, text.get(at..)?, escaped)?;
+        // A `%` or a `\` may be the secret's own or begin an encoded byte: both readings are followed.
+        let mut ends = vec![0];
+        for &byte in &self.text {
+            let mut next: Vec<usize> = Vec::new();
+            for at in ends {
+                let rest = text.get(at..).unwrap_or_default();
+                next.extend(ways(byte, rest).into_iter().flatten().map(|n| at + n));
             }
-            Some(at)
-        };
-        fits(false).max(fits(true))
+            next.sort_unstable();
+            next.dedup();
+            ends = next;
+            if ends.is_empty() {
+                return None;
+            }
+        }
+        ends.last().copied()
     }
 }
 
-/// How many bytes `byte` takes at the beginning of `text`, in whichever way it is written there.
-fn one(byte: u8, text: &[u8], escaped: bool) -> Option<usize> {
+/// How many bytes `byte` takes at the beginning of `text`: as it is, and encoded.
+fn ways(byte: u8, text: &[u8]) -> [Option<usize>; 2] {
     let hex = |digits: &[u8]| {
         let digits = std::str::from_utf8(digits).ok()?;
         u8::from_str_radix(digits, 16).ok()
     };
-    match text {
-        [b, ..] if *b == byte && !(escaped && byte == b'\\') => Some(1),
+    let encoded = match text {
         [b'+', ..] if byte == b' ' => Some(1),
         [b'%', a, b, ..] if hex(&[*a, *b]) == Some(byte) => Some(3),
-        [b'\\', b, ..] => {
-            let meant = match b {
-                b'n' => b'\n',
-                b'r' => b'\r',
-                b't' => b'\t',
-                other => *other,
-            };
-            (meant == byte).then_some(2)
-        }
+        [b'\\', b'n', ..] if byte == b'\n' => Some(2),
+        [b'\\', b'r', ..] if byte == b'\r' => Some(2),
+        [b'\\', b't', ..] if byte == b'\t' => Some(2),
+        [b'\\', b, ..] if *b == byte && !byte.is_ascii_alphanumeric() => Some(2),
         _ => None,
-    }
+    };
+    [text.first().filter(|b| **b == byte).map(|_| 1), encoded]
 }
 
 /// The secret and what of it is as good as the whole.

@@ -236,13 +236,10 @@ impl RunAction {
         };
         let finished = match finished {
             Ok(finished) => finished,
-            Err(Trouble::Start(error)) => {
+            Err(Trouble::Start(why)) => {
                 return Err(StepError::terminal(
                     Code::StepFailed,
-                    format!(
-                        "{at} could not be started ({}); nothing was done",
-                        error.kind()
-                    ),
+                    format!("{at} could not be started ({why}); nothing was done"),
                 ));
             }
             Err(Trouble::Wait(error)) if harmless => {
@@ -336,16 +333,9 @@ impl RunAction {
     }
 
     fn store_failed(&self, error: &StoreError, cx: &StepContext<'_>) -> StepError {
-        let fault = match (error.kind, error.code) {
-            // Going back would meet the same full disk.
-            (StoreErrorKind::Terminal, Code::StoreFull) => Fault::Stopped,
-            (StoreErrorKind::Terminal, _) => Fault::Terminal,
-            (StoreErrorKind::Transient, _) => Fault::Transient,
-            (StoreErrorKind::Unknown, _) => Fault::Unknown,
-        };
         let message = self.secrets.redactor().redact(&error.to_string());
         StepError::new(
-            fault,
+            fault_of(error),
             error.code,
             format!("step {}: {message}", cx.state.name),
         )
@@ -364,9 +354,38 @@ impl RunAction {
     }
 }
 
+fn fault_of(error: &StoreError) -> Fault {
+    match (error.kind, error.code) {
+        // Going back would meet the same full disk.
+        (StoreErrorKind::Terminal, Code::StoreFull) => Fault::Stopped,
+        (StoreErrorKind::Terminal, _) => Fault::Terminal,
+        (StoreErrorKind::Transient, _) => Fault::Transient,
+        (StoreErrorKind::Unknown, _) => Fault::Unknown,
+    }
+}
+
 /// Resolves when the step must stop.
 async fn stopped(cx: &StepContext<'_>) {
     while !cx.engine.stop.load(Ordering::SeqCst) {
         tokio::time::sleep(LOOK_FOR_STOP).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_says_what_became_of_a_statement() {
+        use StoreErrorKind::{Terminal, Transient, Unknown};
+        for (kind, code, expect) in [
+            (Transient, Code::StoreUnavailable, Fault::Transient),
+            (Unknown, Code::StoreUnknown, Fault::Unknown),
+            (Terminal, Code::StoreFailed, Fault::Terminal),
+            (Terminal, Code::StoreFull, Fault::Stopped),
+        ] {
+            let error = StoreError::new(kind, code, "app", "no");
+            assert_eq!(fault_of(&error), expect, "{error:?}");
+        }
     }
 }

@@ -220,7 +220,7 @@ impl Watch {
             Ok(Ended::Signal(signal)) => (format!("it was killed by signal {signal}"), false),
             Ok(Ended::Stopped) => (format!("it had not ended after {limit:?}"), false),
             // An alarm that cannot ring is an alarm.
-            Err(Trouble::Start(e)) => (format!("it could not be started ({})", e.kind()), false),
+            Err(Trouble::Start(why)) => (format!("it could not be started ({why})"), false),
             Err(Trouble::Wait(e)) => (format!("it was lost sight of ({})", e.kind()), false),
         };
         Look {
@@ -545,13 +545,9 @@ mod tests {
             Some("it was killed by signal 9"),
         )
         .await;
-        let none = Some("it could not be started (entity not found)");
+        let none = Some("it could not be started (there is no such program)");
         check_command(&["no-such-alarm"], none).await;
-        check_command(
-            &[],
-            Some("it could not be started (invalid input parameter)"),
-        )
-        .await;
+        check_command(&[], Some("it could not be started (no command is given)")).await;
         let about = "[ \"$WHIMBREL_MIGRATION $WHIMBREL_RULE\" = '0001_move alarm' ]";
         check_command(&["sh", "-c", about], None).await;
     }
