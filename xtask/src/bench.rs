@@ -3,6 +3,7 @@
 //! The lanes of a bench take turns, run after run, so that a slow minute of the machine falls on all of
 //! them; what is printed is the median over the runs of each run's ratio to the reference.
 
+mod backup;
 mod copy;
 mod data;
 mod lanes;
@@ -43,6 +44,8 @@ enum Which {
     Copy(Measuring),
     /// Documents in place, v1 to v3, beside one hand-written UPDATE
     Upgrade(Measuring),
+    /// PostgreSQL into an archive and back, beside `pg_dump -Fc` and `pg_restore`
+    Backup(Saving),
     /// Peak memory of upgrade and copy, with few documents and with a hundred times as many
     Memory(Memory),
     /// Documents per second through operations and scripts, one thread
@@ -82,6 +85,22 @@ impl Measuring {
 }
 
 #[derive(Args)]
+pub struct Saving {
+    /// How many documents of about 1.1 KB
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    pub documents: u64,
+    /// How often every lane runs
+    #[arg(long, value_name = "K", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    pub runs: u32,
+    /// Measure this binary instead of building one
+    #[arg(long, value_name = "PATH")]
+    pub whimbrel: Option<PathBuf>,
+    /// Print the measurements as JSON on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
 pub struct Memory {
     /// The smaller number of documents
     #[arg(long, value_name = "N", default_value_t = 20_000)]
@@ -101,6 +120,7 @@ pub fn run(arguments: &BenchArguments) -> Outcome<()> {
     let (report, json) = match &arguments.which {
         Which::Copy(measuring) => (copy::run(measuring)?, measuring.json),
         Which::Upgrade(measuring) => (upgrade::run(measuring)?, measuring.json),
+        Which::Backup(saving) => (backup::run(saving)?, saving.json),
         Which::Memory(memory) => (memory::run(memory)?, memory.json),
         Which::Transform => return transform::run(),
     };

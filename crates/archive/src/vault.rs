@@ -128,7 +128,7 @@ impl Vault {
     fn object_store(url: &str) -> Result<Self, ArchiveError> {
         Err(ArchiveError::vault(format!(
             "{url}: this program was built without object stores; build it with the feature `cloud` \
-             (cargo install whimbrel --features cloud), or use a folder"
+             (`--features cloud`), or use a folder"
         )))
     }
 

@@ -1,5 +1,6 @@
 //! Writes collections into an archive.
 
+mod chunks;
 mod gather;
 mod identity;
 mod work;
@@ -22,15 +23,10 @@ use crate::error::EngineError;
 use crate::job::{Job, retry_store};
 use crate::ledger::Ledger;
 use crate::options::{JobOptions, Place, Report};
-use crate::pages::WholeCollection;
 
+use chunks::{CHUNK_DOCUMENTS, Chunks};
 use identity::Identity;
 use work::BackupWork;
-
-/// What a chunk of an archive holds at most, before compression, unless one document is larger.
-const CHUNK_BYTES: usize = 8 << 20;
-/// Its documents: tiny ones would otherwise take more memory around them than in them.
-const CHUNK_DOCUMENTS: u32 = 40_000;
 
 /// Write collections into one archive.
 #[derive(Clone, Debug)]
@@ -279,10 +275,7 @@ impl Saving<'_> {
         engine
             .drive(Job {
                 spec,
-                pages: Arc::new(WholeCollection {
-                    place: frozen,
-                    bytes: CHUNK_BYTES,
-                }),
+                pages: Arc::new(Chunks::new(frozen, description)),
                 work: Arc::new(BackupWork::new(
                     self.unfinished.clone(),
                     index,
