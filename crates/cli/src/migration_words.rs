@@ -266,12 +266,11 @@ impl Story<'_> {
 
     /// `ada's`, as the file says who may give it.
     fn whose(&self) -> String {
-        let step = self.state.next_step().and_then(|i| {
-            let steps = self.state.meaning.get("step")?.as_array()?;
-            steps.get(i)?.get("by")?.as_array().cloned()
-        });
-        let names: Vec<_> = step
-            .iter()
+        let step = self.state.next_step().map(|i| &self.state.steps[i]);
+        let by = step.and_then(|step| self.said(step, "by"));
+        let names: Vec<_> = by
+            .and_then(|by| by.as_array())
+            .into_iter()
             .flatten()
             .filter_map(|v| v.as_str())
             .map(|name| format!("{name}'s"))
@@ -280,6 +279,13 @@ impl Story<'_> {
             [] => "somebody's".to_owned(),
             names => names.join(" or "),
         }
+    }
+
+    /// What the file says of a step.
+    fn said(&self, step: &StepState, key: &str) -> Option<&serde_json::Value> {
+        let at = self.state.steps.iter().position(|s| s.name == step.name)?;
+        let steps = self.state.meaning.get("step")?.as_array()?;
+        steps.get(at)?.get(key)
     }
 
     /// Why it was taken back, where that was not simply asked for.
@@ -434,6 +440,14 @@ impl Story<'_> {
         {
             lines.push((Mood::Plain, format!("{by} gave the go-ahead")));
         }
+        if step.kind == "approve"
+            && step.report.is_none()
+            && step.status != StepStatus::Pending
+            && let Some(question) = self.said(step, "question")
+        {
+            let question = question.as_str().unwrap_or_default();
+            lines.push((Mood::Plain, format!("asks: {question}")));
+        }
         if let Some((code, message)) = &step.error {
             let mood = match step.status {
                 StepStatus::Done => Mood::Plain,
@@ -448,11 +462,9 @@ impl Story<'_> {
             )),
             StepStatus::Undone => {
                 let what = step.undo_report.as_ref().map_or("", |r| r.summary.as_str());
-                let text = match what {
-                    "" | "it changed nothing" => "taken back: it changed nothing".to_owned(),
-                    what => format!("taken back: {what}"),
-                };
-                lines.push((Mood::Plain, text));
+                if !matches!(what, "" | "it changed nothing") {
+                    lines.push((Mood::Plain, format!("taken back: {what}")));
+                }
             }
             StepStatus::Undoing => lines.push((Mood::Plain, "being taken back".to_owned())),
             StepStatus::Kept => {

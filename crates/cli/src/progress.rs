@@ -188,6 +188,7 @@ impl<'a> View<'a> {
         let lines = steps.moment(event);
         let running = steps.running();
         self.close();
+        self.errors = 0;
         for line in lines {
             self.screen.progress(line);
         }
@@ -226,9 +227,13 @@ impl<'a> View<'a> {
         self.line_at = self.begun;
         self.before = *done;
         self.expected = expected;
-        self.errors = 0;
+        if self.steps.is_none() {
+            self.errors = 0;
+        }
         self.dry_run = dry;
         let how = match (dry, resumed) {
+            // A step's validation.
+            (true, _) if self.steps.is_some() => " (only looks)".to_owned(),
             (true, _) => " (dry run: nothing is written)".to_owned(),
             (false, true) => {
                 format!(
@@ -242,8 +247,8 @@ impl<'a> View<'a> {
             Some(n) if !self.screen.bar => format!(", about {}", plural(n, "document")),
             _ => String::new(),
         };
-        let title = match self.steps.as_ref().and_then(Steps::running) {
-            Some(step) if self.screen.bar => format!("  {step}: {title}"),
+        let title = match self.steps.as_ref().map(Steps::running) {
+            Some(Some(step)) if self.screen.bar => format!("  {step}: {title}"),
             Some(_) => format!("  {title}"),
             None => self.screen.err.bold(title),
         };
@@ -316,6 +321,12 @@ impl<'a> View<'a> {
 
     /// A dry run is there to list every failing document in full; a run shows the first few.
     fn failed(&mut self, code: &str, what: &str) {
+        if let Some(steps) = &mut self.steps {
+            // A step goes through its documents several times, and its validation finds them once more.
+            if self.dry_run || !steps.first_seen(what) {
+                return;
+            }
+        }
         self.errors += 1;
         if self.dry_run {
             let line = format!(

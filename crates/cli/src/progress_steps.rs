@@ -1,7 +1,7 @@
 //! The lines of a migration while it works: one a step, and the abort rules' last values.
 
 use crate::paint::{Paint, clip, duration, fold, harmless};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 use whimbrel_model::{Event, Moment};
 
@@ -14,7 +14,12 @@ pub struct Steps {
     running: Option<(u32, Instant)>,
     /// `0.0 % (limit 1.0 %)`, by rule.
     rules: BTreeMap<String, String>,
+    /// The failing documents that were shown.
+    seen: BTreeSet<String>,
 }
+
+/// As many failing documents as are remembered; more than are shown.
+const SEEN: usize = 100;
 
 impl Steps {
     #[must_use]
@@ -25,7 +30,19 @@ impl Steps {
             names,
             running: None,
             rules: BTreeMap::new(),
+            seen: BTreeSet::new(),
         }
+    }
+
+    /// Whether a failing document is met for the first time.
+    pub fn first_seen(&mut self, what: &str) -> bool {
+        if self.seen.contains(what) {
+            return false;
+        }
+        if self.seen.len() < SEEN {
+            self.seen.insert(what.to_owned());
+        }
+        true
     }
 
     /// `2/6 copy split`, while a step is at work.

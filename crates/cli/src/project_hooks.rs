@@ -7,7 +7,7 @@ use whimbrel_engine::migrate::{Hook, HookAction, webhook_problem};
 use whimbrel_model::Moment;
 
 /// Moments by the words that files use.
-const MOMENTS: [(&str, Moment); 13] = [
+const MOMENTS: [(&str, Moment); 14] = [
     ("started", Moment::Started),
     ("resumed", Moment::Resumed),
     ("step_started", Moment::StepStarted),
@@ -17,6 +17,7 @@ const MOMENTS: [(&str, Moment); 13] = [
     ("undoing", Moment::Undoing),
     ("step_undone", Moment::StepUndone),
     ("step_undo_failed", Moment::StepUndoFailed),
+    ("step_kept", Moment::StepKept),
     ("rested", Moment::Rested),
     ("completed", Moment::Completed),
     ("rolled_back", Moment::RolledBack),

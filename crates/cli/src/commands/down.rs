@@ -15,7 +15,7 @@ use crate::{migration_plan, migrations};
 use clap::Args;
 use whimbrel_model::Code;
 use whimbrel_model::ledger::{MigrationState, MigrationStatus, State, StepState, StepStatus};
-use whimbrel_model::migration::{Migration, difference};
+use whimbrel_model::migration::{Inverse, Migration, difference};
 
 #[derive(Debug, Default, Args)]
 #[command(
@@ -199,11 +199,13 @@ fn say_plan(screen: &Screen, known: &[(&MigrationState, &Migration)], dry_run: b
             let inverse = file.steps.get(i).and_then(|s| s.kind.inverse());
             let how = match inverse {
                 None => screen.out.bad("NO WAY BACK: it stays"),
+                Some(Inverse::Nothing) => screen.out.dim("nothing to take back"),
                 Some(_) => migration_plan::back(inverse),
             };
             let wrote = step.report.as_ref().map_or(0, |r| r.counts.written);
             let wrote = match wrote {
                 0 => String::new(),
+                _ if inverse == Some(Inverse::Nothing) => String::new(),
                 n => format!("  ({} written)", plural(n, "document")),
             };
             screen.line(format!("  ↩ {} {} {}  {how}{wrote}", i + 1, step.kind, step.name));

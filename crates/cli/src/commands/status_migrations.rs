@@ -110,9 +110,6 @@ impl<'a> Migrations<'a> {
         migration_screen::headline(screen, &story);
         migration_screen::steps(screen, &story, &|index| self.so_far(&story, index));
         screen.labelled("", Paint::bold, screen.out.dim(&story.small()));
-        if !screen.out.0 && screen.quiet {
-            return;
-        }
         let mut others: Vec<_> = self
             .state
             .migrations

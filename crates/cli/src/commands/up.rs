@@ -194,9 +194,13 @@ pub async fn say_end(app: &App, project: &Project, state: &MigrationState) -> Ou
     migration_screen::headline(screen, &story);
     migration_screen::errors(screen, &story);
     migration_screen::say_waiting(screen, waiting);
+    if !screen.quiet {
+        screen.labelled("", Paint::bold, screen.out.dim(&story.small()));
+    }
     let mut advice = story.advice();
     if waiting > 0 {
-        advice.insert(0, ("whimbrel quarantine list".into(), String::new()));
+        let why = "what waits there, and why".into();
+        advice.push(("whimbrel quarantine list".into(), why));
     }
     if state.status == MigrationStatus::Applied {
         advice.push(("whimbrel down".into(), "takes it back".into()));
