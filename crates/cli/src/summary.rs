@@ -17,6 +17,7 @@ pub enum Deed {
     Undo,
     Backup,
     Restore,
+    Verify,
 }
 
 impl From<JobKind> for Deed {
@@ -28,6 +29,7 @@ impl From<JobKind> for Deed {
             JobKind::Undo => Deed::Undo,
             JobKind::Backup => Deed::Backup,
             JobKind::Restore => Deed::Restore,
+            JobKind::Verify => Deed::Verify,
         }
     }
 }
@@ -61,6 +63,7 @@ pub fn equation(counts: &Counts, deed: Deed, dry_run: bool) -> String {
         Deed::Undo => ("taken back".to_owned(), "already as before"),
         Deed::Backup => ("saved".to_owned(), "already saved"),
         Deed::Restore => ("restored".to_owned(), "already equal"),
+        Deed::Verify => ("different".to_owned(), "as they should be"),
     };
     let (done, failed) = match dry_run {
         true => (format!("would be {done}"), "would fail"),

@@ -87,6 +87,11 @@ codes! {
     UndoFailed = "WB-M10", "a step could not be taken back";
     ApprovalNeeded = "WB-M11", "a step waits for a go-ahead";
     MigrationPaused = "WB-M12", "the migration is paused";
+    CheckInvalid = "WB-V01", "a check is not valid";
+    CheckFailed = "WB-V02", "a check failed";
+    CheckImpossible = "WB-V03", "a check could not be done";
+    NotEqual = "WB-V04", "source and target are not equal";
+    VerificationOld = "WB-V05", "the last verification is too old to rely on";
     ArchiveInvalid = "WB-B01", "the archive is damaged, altered or hostile";
     ArchiveMissing = "WB-B02", "there is no archive";
     ArchiveNewer = "WB-B03", "the archive was written by a newer program";

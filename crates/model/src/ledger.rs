@@ -5,7 +5,7 @@ mod migration;
 mod state;
 
 pub use journal::{
-    Journal, JournalError, Lease, PreimageBlock, PreimageHit, QuarantineItem, Request,
+    Filed, Journal, JournalError, Lease, PreimageBlock, PreimageHit, QuarantineItem, Request,
 };
 pub use migration::{
     MigrationEntry, MigrationState, MigrationStatus, PhaseState, Rest, StepPlan, StepRef,
@@ -86,6 +86,7 @@ pub enum JobKind {
     Undo,
     Backup,
     Restore,
+    Verify,
 }
 
 /// What a run is to do: enough to find it again and to know that it still means the same.
@@ -143,7 +144,9 @@ pub enum Entry {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         note: Option<Box<serde_json::Value>>,
     },
-    /// Waiting documents were handled by `run`: they leave quarantine.
+    /// Waiting documents were handled by `run`, or are gone: they leave quarantine in the transaction that
+    /// writes this. `count` is of those that were waiting right before; nobody else releases any under the
+    /// run's lease.
     QuarantineResolved {
         run: RunId,
         subject: String,

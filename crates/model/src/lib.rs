@@ -10,6 +10,7 @@ pub mod compat;
 pub mod document;
 pub mod draft;
 pub mod event;
+pub mod finding;
 pub mod json;
 pub mod key;
 pub mod ledger;
