@@ -4,7 +4,9 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod fencing;
 mod kills;
+mod requests;
 mod spoilt;
 mod table;
 mod trouble;

@@ -1,9 +1,10 @@
 //! Faults at chosen moments: a store that goes away or is full, a process that dies, a lease that is lost.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use tokio::sync::Notify;
 use whimbrel_model::store::{Description, StatementOutcome};
 use whimbrel_model::{
     Body, Code, Document, Journal, JournalError, Key, KeyKind, KeyRange, Limits, Page, Store,
@@ -33,6 +34,8 @@ pub enum Blow {
     Mode(Mode),
     /// Another process takes the lease.
     LeaseLost,
+    /// The call waits for [`Trouble::release`].
+    Stall,
 }
 
 /// When a blow falls, counted from when it was armed.
@@ -58,7 +61,8 @@ pub struct Trouble {
     mode: Mutex<Mode>,
     armed: Mutex<Option<Armed>>,
     struck: AtomicBool,
-    appends: AtomicU64,
+    arrived: Notify,
+    go_on: Notify,
 }
 
 impl Trouble {
@@ -68,7 +72,8 @@ impl Trouble {
             mode: Mutex::new(Mode::Well),
             armed: Mutex::default(),
             struck: AtomicBool::new(false),
-            appends: AtomicU64::new(0),
+            arrived: Notify::new(),
+            go_on: Notify::new(),
         })
     }
 
@@ -100,9 +105,15 @@ impl Trouble {
         self.struck.load(Ordering::SeqCst)
     }
 
-    /// How often the ledger was appended to.
-    pub fn appends(&self) -> u64 {
-        self.appends.load(Ordering::SeqCst)
+    /// Returns when a call is stalled.
+    pub async fn arrived(&self) {
+        let long = std::time::Duration::from_secs(30);
+        let arrived = tokio::time::timeout(long, self.arrived.notified()).await;
+        arrived.expect("nothing was stalled");
+    }
+
+    pub fn release(&self) {
+        self.go_on.notify_one();
     }
 
     pub async fn strike(&self, blow: Blow) {
@@ -112,6 +123,10 @@ impl Trouble {
             Blow::LeaseLost => {
                 let operator = common::ledger(&self.dir).await;
                 operator.break_lease("operator").await.unwrap();
+            }
+            Blow::Stall => {
+                self.arrived.notify_one();
+                self.go_on.notified().await;
             }
         }
     }
@@ -151,9 +166,6 @@ impl Trouble {
 
     fn journal_call(&self, point: Point) -> Result<(), JournalError> {
         if point.call == JournalCall::Append {
-            if point.moment == Moment::Before {
-                self.appends.fetch_add(1, Ordering::SeqCst);
-            }
             if let Some(Blow::Mode(mode)) = self.due(Call::Append, point.moment) {
                 self.struck.store(true, Ordering::SeqCst);
                 *self.mode.lock().unwrap() = mode;
