@@ -15,6 +15,7 @@ mod conformance {
     #[cfg(feature = "postgres")]
     pub mod servers;
     pub mod snapshots;
+    pub mod statements;
     pub mod subject;
     pub mod values;
 }
@@ -31,8 +32,9 @@ macro_rules! run_cases {
             keys: hostile_texts, integers, uuids, tuples, keys_of_another_kind;
             limits: a_full_batch, documents_at_the_limit, read_only_refuses;
             values: every_kind_survives, json_bytes_survive, hostile_strings_survive;
-            held: fields_of_every_kind, typed_columns;
+            held: fields_of_every_kind, typed_columns, keys_come_back;
             snapshots: one_instant, read_only, kept_apart_from_the_live_store;
+            statements: all_or_nothing, counted, transactions_are_refused, errors_quote_nothing, told_where_there_are_none;
             documents: get_answers_in_order, deletes, ensure_twice, describes, several_collections;
         }
     };

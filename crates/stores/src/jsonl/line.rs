@@ -117,6 +117,16 @@ pub(super) fn write(
     Ok(())
 }
 
+/// The body as its line would give it back: with its key. One that cannot be a line stays as it is.
+pub(super) fn held(key: &Key, body: Body, id: &str, plain: bool) -> Body {
+    let mut line = Vec::with_capacity(body.size() + 32);
+    if write(key, &body, id, plain, &mut line).is_err() {
+        return body;
+    }
+    line.pop();
+    Body::from_json(line)
+}
+
 /// Appends the deletion of a key as one line.
 pub(super) fn write_deletion(key: &Key, id: &str, out: &mut Vec<u8>) {
     let Some(key) = key_json(key) else { return };

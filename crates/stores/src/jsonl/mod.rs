@@ -15,7 +15,7 @@ mod line;
 mod log;
 mod source;
 
-use crate::{CollectionConfig, LayoutChoice, OpenOptions, body, sqlite};
+use crate::{CollectionConfig, LayoutChoice, OpenOptions, sqlite};
 use async_trait::async_trait;
 use index::{BadLine, LoadError, Place};
 use log::{Lines, Log};
@@ -519,12 +519,12 @@ impl Store for JsonlStore {
     async fn held(
         &self,
         collection: &str,
-        _keys: &[Key],
+        keys: &[Key],
         bodies: Vec<Body>,
     ) -> Result<Vec<Body>, StoreError> {
-        let plain = self.0.collection(collection).await?.plain;
-        let held = bodies.into_iter().map(|one| body::held(one, plain));
-        Ok(held.collect())
+        let found = self.0.collection(collection).await?;
+        let held = |(key, body)| line::held(key, body, &found.id, found.plain);
+        Ok(keys.iter().zip(bodies).map(held).collect())
     }
 
     async fn write(&self, writes: &[Write]) -> Result<Vec<WriteOutcome>, StoreError> {

@@ -171,7 +171,12 @@ pub(super) fn text(field: &Field, value: &Value, plain: bool) -> Result<Option<S
 }
 
 /// A key column that also stands among the fields must say what the key says.
-fn check_key_field(table: &Table, field: &Field, key: &Key, value: &Value) -> Result<(), String> {
+pub(super) fn check_key_field(
+    table: &Table,
+    field: &Field,
+    key: &Key,
+    value: &Value,
+) -> Result<(), String> {
     let Some(at) = field.key_part else {
         return Ok(());
     };
@@ -193,6 +198,12 @@ fn check_key_field(table: &Table, field: &Field, key: &Key, value: &Value) -> Re
             field.name
         ))
     }
+}
+
+/// What a key column gives back as a field; `None` where it is no part of the key.
+pub(super) fn key_value(field: &Field, key: &Key) -> Option<Value> {
+    let part = keys::part(key, field.key_part?);
+    field.kind.decode(&part.to_string()).ok()
 }
 
 pub(super) fn json_content(body: &Body, wire: Wire, plain: bool) -> Result<Bytes, String> {

@@ -1,5 +1,6 @@
 //! What PostgreSQL's errors mean for a store, told without a document's value or a secret.
 
+use super::script::Piece;
 use deadpool_postgres::PoolError;
 use std::error::Error as _;
 use tokio_postgres::Error;
@@ -8,15 +9,16 @@ use whimbrel_model::{Code, Refusal, StoreError, StoreErrorKind};
 
 /// Classes of SQLSTATE whose primary message names only identifiers and settings. The others may quote
 /// a document's value (`invalid input syntax for type integer: "…"`), as DETAIL always may.
-const SAFE_CLASSES: [&str; 12] = [
-    "08", "0A", "25", "28", "3D", "3F", "40", "42", "53", "55", "57", "58",
-];
+const SAFE_CLASSES: [&str; 10] = ["08", "0A", "25", "28", "3D", "40", "53", "55", "57", "58"];
 
 /// `doing` says what was not done: `reading collection users`.
 pub(super) fn store_error(store: &str, doing: &str, error: Error) -> StoreError {
     let (kind, code) = classify(&error);
     match error.as_db_error() {
-        Some(db) => StoreError::new(kind, code, store, format!("{doing}: {}", describe(db))),
+        Some(db) => {
+            let message = format!("{doing}: {}", describe(db, names_things(db)));
+            StoreError::new(kind, code, store, message)
+        }
         None => {
             let cause = error.source().map(ToString::to_string);
             let message = match cause {
@@ -26,6 +28,24 @@ pub(super) fn store_error(store: &str, doing: &str, error: Error) -> StoreError 
             StoreError::new(kind, code, store, message).with_source(error)
         }
     }
+}
+
+/// The same for a statement of the user's own. Neither its text is quoted nor what it met.
+pub(super) fn statement_error(store: &str, piece: &Piece<'_>, error: Error) -> StoreError {
+    let doing = format!(
+        "nothing was changed: the statement in line {} failed",
+        piece.line
+    );
+    let Some(db) = error.as_db_error() else {
+        return store_error(store, &doing, error);
+    };
+    let (kind, code) = classify(&error);
+    let why = match db.code().code() {
+        state @ COLUMN_SYNTAX => format!("a syntax error (SQLSTATE {state})"),
+        state @ "P0001" => format!("it raised an exception (SQLSTATE {state})"),
+        _ => describe(db, names_things(db) || piece.is_definition()),
+    };
+    StoreError::new(kind, code, store, format!("{doing}: {why}"))
 }
 
 /// The same for an error that answered COMMIT: unless the server itself says that the transaction
@@ -144,15 +164,25 @@ pub(super) fn is_aftermath(error: &Error) -> bool {
 /// Why the server refused one document, in names and never in values.
 pub(super) fn refusal(error: &Error) -> Refusal {
     let message = match error.as_db_error() {
-        Some(db) => describe(db),
+        Some(db) => describe(db, names_things(db)),
         None => error.to_string(),
     };
     Refusal { message }
 }
 
-fn describe(db: &DbError) -> String {
+/// Whether an unknown name in the message is one of the statement's. Those stand at a place in its text; a
+/// value that was to be read as a name (`regclass`, `regtype`, `regrole`) stands nowhere in it.
+fn names_things(db: &DbError) -> bool {
+    db.position().is_some() || db.code() == &SqlState::INSUFFICIENT_PRIVILEGE
+}
+
+fn describe(db: &DbError, names_things: bool) -> String {
     let state = db.code().code();
-    let safe = SAFE_CLASSES.contains(&state.get(..2).unwrap_or("")) && state != COLUMN_SYNTAX;
+    let class = state.get(..2).unwrap_or("");
+    let safe = match class {
+        "42" | "3F" => names_things && state != COLUMN_SYNTAX,
+        class => SAFE_CLASSES.contains(&class),
+    };
     let mut text = if safe {
         db.message().to_owned()
     } else {
@@ -194,6 +224,7 @@ fn title(state: &str) -> &'static str {
         "54001" => "the value is nested too deeply",
         "P0001" => "a trigger refused the row",
         _ => match state.get(..2) {
+            Some("42" | "3F") => "a name is not one that the database knows",
             Some("22") => "a value is not one that its column can hold",
             Some("23") => "a constraint is violated",
             Some("54") => "the row is beyond a limit of PostgreSQL",

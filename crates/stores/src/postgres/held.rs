@@ -8,6 +8,7 @@ use super::PgStore;
 use super::columns::{Field, Kind};
 use super::document::{self, json_content};
 use super::error::is_about_data;
+use super::keys;
 use super::table::{Payload, Table};
 use super::wire::{Many, Params, Wire, raw};
 use bytes::Bytes;
@@ -15,12 +16,13 @@ use deadpool_postgres::Client;
 use futures::TryStreamExt;
 use std::pin::pin;
 use tokio_postgres::Error;
-use whimbrel_model::{Body, Map, StoreError, Value, json};
+use whimbrel_model::{Body, Key, Map, StoreError, Value, json};
 
 /// See [`whimbrel_model::Store::held`].
 pub(super) async fn held(
     store: &PgStore,
     table: &Table,
+    keys: &[Key],
     bodies: Vec<Body>,
 ) -> Result<Vec<Body>, StoreError> {
     match &table.payload {
@@ -28,7 +30,7 @@ pub(super) async fn held(
         Payload::Json { .. } => Ok(bodies),
         Payload::Columns { fields, rest } => {
             let columns: Vec<&Field> = fields.iter().chain(rest).collect();
-            in_columns(store, table, &columns, bodies).await
+            in_columns(store, table, &columns, keys, bodies).await
         }
     }
 }
@@ -75,12 +77,13 @@ async fn in_columns(
     store: &PgStore,
     table: &Table,
     columns: &[&Field],
+    keys: &[Key],
     bodies: Vec<Body>,
 ) -> Result<Vec<Body>, StoreError> {
     let mut questions = Vec::new();
     let mut rows: Vec<Option<Row>> = Vec::with_capacity(bodies.len());
-    for (at, body) in bodies.iter().enumerate() {
-        rows.push(row(table, columns, body, at, &mut questions));
+    for (at, (key, body)) in keys.iter().zip(&bodies).enumerate() {
+        rows.push(row(table, columns, key, body, at, &mut questions));
     }
     let casts: Vec<String> = columns.iter().map(|field| printing_cast(field)).collect();
     let answers = ask(store, table, &casts, &questions).await?;
@@ -98,18 +101,19 @@ async fn in_columns(
     Ok(found.collect())
 }
 
-/// One value a column; `None` for a key column that the body does not name.
+/// One value a column; `None` while the server is still to be asked.
 type Row = Vec<Option<Value>>;
 
 /// What is known of the row without the server; `None` where the table would refuse the body.
 fn row(
     table: &Table,
     columns: &[&Field],
+    key: &Key,
     body: &Body,
     at: usize,
     questions: &mut Vec<Question>,
 ) -> Option<Row> {
-    if body.size() > super::DOCUMENT_BYTES {
+    if body.size() > super::DOCUMENT_BYTES || keys::fits(&table.keys, key).is_err() {
         return None;
     }
     let Payload::Columns { fields, rest } = &table.payload else {
@@ -129,12 +133,16 @@ fn row(
     for (column, field) in columns.iter().enumerate() {
         let value = match map.get(&field.name) {
             _ if column == fields.len() => &others,
-            Some(value) => value,
-            None if field.is_written() => &Value::Null,
-            None => {
-                row.push(None);
+            named if !field.is_written() => {
+                // Whether the body names it or not, the key decides.
+                if let Some(value) = named {
+                    document::check_key_field(table, field, key, value).ok()?;
+                }
+                row.push(Some(document::key_value(field, key)?));
                 continue;
             }
+            Some(value) => value,
+            None => &Value::Null,
         };
         let Some(text) = document::text(field, value, table.plain).ok()? else {
             row.push(Some(Value::Null));

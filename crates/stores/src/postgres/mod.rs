@@ -12,7 +12,9 @@ mod held;
 mod instant;
 mod keys;
 mod read;
+mod script;
 mod sql;
+mod statement;
 mod table;
 mod tls;
 pub(crate) mod url;
@@ -28,7 +30,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use table::{Table, quoted};
 use tokio_postgres::Error;
-use whimbrel_model::store::Description;
+use whimbrel_model::store::{Description, StatementOutcome};
 use whimbrel_model::{
     Body, Code, Document, Key, KeyKind, KeyRange, Limits, Page, Store, StoreError, StoreErrorKind,
     Write, WriteOutcome,
@@ -440,11 +442,11 @@ impl Store for PgStore {
     async fn held(
         &self,
         collection: &str,
-        _keys: &[Key],
+        keys: &[Key],
         bodies: Vec<Body>,
     ) -> Result<Vec<Body>, StoreError> {
         let table = self.table(collection).await?;
-        held::held(self, &table, bodies).await
+        held::held(self, &table, keys, bodies).await
     }
 
     async fn write(&self, writes: &[Write]) -> Result<Vec<WriteOutcome>, StoreError> {
@@ -459,6 +461,11 @@ impl Store for PgStore {
             tables.push(table);
         }
         write::write(self, writes, &tables).await
+    }
+
+    async fn statement(&self, text: &str) -> Result<StatementOutcome, StoreError> {
+        self.refuse_if_read_only()?;
+        statement::run(self, text).await
     }
 
     async fn snapshot(&self) -> Result<Option<Arc<dyn Store>>, StoreError> {

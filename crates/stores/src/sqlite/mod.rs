@@ -14,6 +14,7 @@ mod row;
 mod scan;
 mod snapshot;
 mod sql;
+mod statement;
 mod table;
 mod write;
 
@@ -28,7 +29,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use table::Table;
-use whimbrel_model::store::Description;
+use whimbrel_model::store::{Description, StatementOutcome};
 use whimbrel_model::{
     Body, Code, Document, Key, KeyKind, KeyRange, Limits, Page, Store, StoreError, Write,
     WriteOutcome,
@@ -415,13 +416,13 @@ impl Store for SqliteStore {
     async fn held(
         &self,
         collection: &str,
-        _keys: &[Key],
+        keys: &[Key],
         bodies: Vec<Body>,
     ) -> Result<Vec<Body>, StoreError> {
-        let collection = collection.to_owned();
+        let (collection, keys) = (collection.to_owned(), keys.to_vec());
         self.read(move |shared, connection| {
             let table = shared.table(connection, &collection)?;
-            held::held(&shared.name, &table, bodies)
+            held::held(&shared.name, &table, &keys, bodies)
         })
         .await
     }
@@ -451,6 +452,16 @@ impl Store for SqliteStore {
                 }
                 write::apply(connection, &shared.name, &ready, version)
             })
+            .await
+    }
+
+    async fn statement(&self, text: &str) -> Result<StatementOutcome, StoreError> {
+        self.writable()?;
+        let (name, text) = (self.shared.name.clone(), text.to_owned());
+        let waiting = statement::Waiting::default();
+        let given_up = waiting.given_up();
+        self.pool
+            .alone(move |connection| statement::run(connection, &name, &text, &given_up))
             .await
     }
 

@@ -118,6 +118,22 @@ impl Pool {
         .await
     }
 
+    /// Runs `work` on a connection of its own, which is closed behind it, while this store writes nothing
+    /// else. A database in memory has but one connection.
+    pub(super) async fn alone<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let place = self.place.clone();
+        self.write(false, move |connection| {
+            if place.path.is_none() {
+                return work(connection);
+            }
+            work(&mut connect(&place, false)?)
+        })
+        .await
+    }
+
     /// Runs `work` on a connection that only reads.
     pub(super) async fn read<T: Send + 'static>(
         &self,

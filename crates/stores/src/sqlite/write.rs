@@ -33,9 +33,9 @@ enum To<'w> {
 }
 
 /// A document as columns, in the order of the payload.
-struct Columns<'w> {
+pub(super) struct Columns<'w> {
     fields: Cow<'w, Map>,
-    encoded: Vec<Sql>,
+    pub(super) encoded: Vec<Sql>,
 }
 
 impl<'w> Ready<'w> {
@@ -65,7 +65,11 @@ impl<'w> Ready<'w> {
     }
 }
 
-fn columns<'w>(table: &Table, key: &Key, body: &'w Body) -> Result<Columns<'w>, String> {
+/// With the key's fields, where the body does not name them.
+///
+/// # Errors
+/// Why the table cannot hold it; names fields, never values.
+pub(super) fn columns<'w>(table: &Table, key: &Key, body: &'w Body) -> Result<Columns<'w>, String> {
     let Payload::Columns { fields, rest } = &table.payload else {
         return Err("the layout has no columns".into());
     };
@@ -89,10 +93,7 @@ fn columns<'w>(table: &Table, key: &Key, body: &'w Body) -> Result<Columns<'w>, 
 }
 
 /// The fields as columns, in the order of the payload. A field that is missing is NULL.
-///
-/// # Errors
-/// Why the table cannot hold them; names fields, never values.
-pub(super) fn encode(
+fn encode(
     fields: &[Field],
     rest: Option<&Rest>,
     map: &Map,

@@ -119,6 +119,31 @@ pub async fn typed_columns(subject: &Subject) {
     what_is_refused_stays(subject).await;
 }
 
+/// Where documents hold their key, it comes back also in those that were written without it.
+pub async fn keys_come_back(subject: &Subject) {
+    let uuid = uuid::Uuid::from_u128(0xAB_CDEF);
+    for key in [
+        Key::text("a \"key\""),
+        Key::Int(-7),
+        Key::uuid(uuid),
+        Key::Tuple(vec![Key::text("p"), Key::Int(3)]),
+    ] {
+        let Some(collection) = subject.collection(&key.kind()).await else {
+            continue;
+        };
+        let with = subject.fields(collection, &key, &[("v", Value::Bool(true))]);
+        let mut without = with.clone();
+        without.retain(|name, _| !name.starts_with("id"));
+        let none: [String; 0] = [];
+        for map in [with, without] {
+            let documents = [(key.clone(), json(&map)), (key.clone(), Body::Map(map))];
+            for document in documents {
+                assert_eq!(check(&*subject.store, collection, &[document]).await, none);
+            }
+        }
+    }
+}
+
 /// What cannot be held comes back as it is, and spoils nothing beside it.
 async fn what_is_refused_stays(subject: &Subject) {
     let bodies = [Body::from_json("[1]"), Body::from_json("{")];
