@@ -141,7 +141,8 @@ pub struct JobOptions {
     /// The migration's step that the job works for. Only such a job resumes a run of that step.
     pub step: Option<StepRef>,
     /// Copy: remember what the target was before each write, so that [`crate::Engine::uncopy`] can take it
-    /// back.
+    /// back. Upgrade: remember which documents were at the version before, so that
+    /// [`crate::Engine::undo_upgrade`] leaves them there (what it writes is always remembered).
     pub undoable: bool,
 }
 

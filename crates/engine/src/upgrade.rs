@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use serde_json::json;
 use whimbrel_model::ledger::{Counts, JobKind, JobSpec};
 use whimbrel_model::{
-    Body, Code, DocError, Document, Guard, Key, Page, Reject, Schema, Write, WriteOutcome,
+    Body, Code, DocError, Document, Fingerprint, Guard, Key, Page, Reject, Schema, Write,
+    WriteOutcome,
 };
 
 use crate::chunk::UPGRADE_BYTES;
@@ -231,6 +232,9 @@ pub(crate) struct UpgradeWork {
     ledger: Option<Arc<Ledger>>,
     /// Whether earlier runs changed this collection: only then can there be pre-images to look for.
     history: bool,
+    /// Whether documents that are there already are noted, so that an undo leaves them there. It could not
+    /// tell them from those that the app writes later.
+    noting: bool,
 }
 
 impl UpgradeWork {
@@ -251,7 +255,35 @@ impl UpgradeWork {
             }),
             ledger,
             history,
+            noting: job.options.undoable,
         }
+    }
+
+    /// Notes the documents that were there before this run.
+    async fn note_present(&self, fates: &[Fate], cx: &ChunkContext) -> Result<(), EngineError> {
+        let Goal::Version(to) = self.decider.goal else {
+            return Ok(());
+        };
+        let present = fates.iter().filter_map(|fate| match fate {
+            Fate::Unchanged(key) => Some(PreimageEntry {
+                key: key.clone(),
+                before: bytes::Bytes::new(),
+                from: to,
+                to,
+                // No document has this one, so the note is never taken for a write.
+                after: Fingerprint(0),
+            }),
+            _ => None,
+        });
+        let entries: Vec<_> = present.collect();
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let ledger = self.ledger.as_ref().ok_or_else(no_ledger)?;
+        let place = self.place.to_string();
+        Ok(ledger
+            .put_preimages(cx.fence, &cx.run, &place, entries)
+            .await?)
     }
 
     async fn preimages(&self, docs: &[Document], again: bool) -> Result<Preimages, EngineError> {
@@ -382,6 +414,9 @@ impl Work for UpgradeWork {
         let mut docs = page.documents;
         for round in 0.. {
             let fates = self.decide(docs, cx).await?;
+            if self.noting && round == 0 {
+                self.note_present(&fates, cx).await?;
+            }
             let moves = tally.sort(fates);
             if moves.is_empty() {
                 break;

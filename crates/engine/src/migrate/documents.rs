@@ -52,6 +52,8 @@ impl StepAction for UpgradeAction {
         let mut job = self.job.clone();
         job.options = options(&self.job.options, cx);
         for sweep in 0..=SWEEPS {
+            // What a later pass finds at the version was written since the step began.
+            job.options.undoable = !passed_once(cx, &job.place)?;
             let report = cx.engine.upgrade(job.clone()).await?;
             // The first run was cut at the keys of its start; the app may have inserted since.
             if sweep > 0 && report.counts.written == 0 {
@@ -381,6 +383,17 @@ fn overtaken(cx: &StepContext<'_>, places: &[&Place]) -> Result<bool, StepError>
         .runs
         .values()
         .any(|run| run.step.as_ref().is_some_and(later) && subjects.contains(&run.job.subject)))
+}
+
+/// Whether a run of this step has gone through the whole collection.
+fn passed_once(cx: &StepContext<'_>, place: &Place) -> Result<bool, StepError> {
+    let ledger = cx.engine.ledger.as_ref().ok_or_else(no_ledger)?;
+    let state = ledger.state();
+    let done = |id: &whimbrel_model::ledger::RunId| {
+        let run = state.runs.get(id);
+        run.is_some_and(|r| r.status == RunStatus::Completed)
+    };
+    Ok(runs(cx, place, JobScope::Upgrade)?.iter().any(done))
 }
 
 /// What became of the documents that the step's runs looked at, each counted once: a collection that was

@@ -65,6 +65,37 @@ async fn a_mixture_of_versions_comes_back_byte_for_byte() {
     }
 }
 
+/// What is at the version before the upgrade stays there, where that was noted; what the app writes later
+/// is brought down.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_there_before_stays_there() {
+    let there = |i: usize| {
+        let (key, _) = conversation(i);
+        (
+            key,
+            format!(r#"{{"name":"three {i}","meta":{{}},"_schemaVersion":3}}"#),
+        )
+    };
+    for bench in benches("there", &["chats"]).await {
+        let chats = place(&bench.store, "app", "chats");
+        fill(&bench.store, "chats", (0..20).map(conversation)).await;
+        fill(&bench.store, "chats", (20..40).map(there)).await;
+        let before = dump(&bench.store, "chats").await;
+        let mut job = upgrade(&chats, 3);
+        job.options.undoable = true;
+        let run = run_of(&bench.engine.upgrade(job).await.unwrap());
+        fill(&bench.store, "chats", [there(50)]).await;
+
+        let runs = std::slice::from_ref(&run);
+        let undone = bench.engine.undo_upgrade(down_to(&chats, 1), runs).await;
+        let counts = undone.unwrap().counts;
+        assert_eq!((counts.written, counts.unchanged), (21, 20));
+        let (since, _) = there(50);
+        remove(&bench.store, &since.to_string()).await;
+        assert_eq!(dump(&bench.store, "chats").await, before);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_app_wrote_since_is_kept() {
     for bench in benches("kept", &["chats"]).await {
