@@ -336,6 +336,36 @@ async fn a_server_that_is_away_or_no_server_at_all_stops_nothing() {
 }
 
 #[tokio::test]
+async fn nothing_is_said_to_a_server_that_cannot_prove_itself() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!(
+        "https://{}/xyzzy-secret-path",
+        listener.local_addr().unwrap()
+    );
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let hears = Arc::clone(&heard);
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let mut hello = vec![0; 4096];
+            let read = socket.read(&mut hello).await.unwrap_or(0);
+            hears.lock().unwrap().extend_from_slice(&hello[..read]);
+            let _ = socket.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await;
+        }
+    });
+    let ran = run("true", vec![webhook(&[Moment::Completed])], &url, PATIENCE).await;
+    assert_eq!(ran.status, MigrationStatus::Applied);
+    let notice = "hook 1 (webhook) was not told of \\\"completed\\\": ";
+    assert!(ran.told.contains(notice), "{}", ran.told);
+    assert!(!ran.told.contains("abnormally"), "{}", ran.told);
+    let heard = heard.lock().unwrap();
+    // A TLS handshake, and nothing after it.
+    assert_eq!(heard.first(), Some(&0x16));
+    let text = String::from_utf8_lossy(&heard);
+    assert!(!text.contains("xyzzy") && !text.contains(TOKEN));
+    assert_clean(&ran, &url);
+}
+
+#[tokio::test]
 async fn a_command_gets_its_message_on_its_input() {
     let script = "cat > heard.json; echo \"$WHIMBREL_MOMENT $WHIMBREL_STEP $SECRET\" > heard.txt";
     let hooks = vec![

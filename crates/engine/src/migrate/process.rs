@@ -196,6 +196,7 @@ impl Group {
                 return Ok(Ended::Stopped);
             }
         };
+        // tidy: allow process::exit because it is how a status names its signal
         use std::os::unix::process::ExitStatusExt;
         Ok(match (status.code(), status.signal()) {
             (Some(code), _) => Ended::Exit(code),
