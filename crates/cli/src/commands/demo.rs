@@ -59,6 +59,7 @@ const FILES: &[(&str, &str)] = project_files![
     "schemas/conversations/0002_instants.toml",
     "schemas/conversations/0003_metadata.ts",
     "copies/messages.toml",
+    "migrations/0001_messages_apart.toml",
 ];
 
 /// # Errors
