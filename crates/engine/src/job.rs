@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use backon::BackoffBuilder;
 use tokio::task::JoinSet;
 use whimbrel_model::ledger::{
-    Counts, Entry, JobSpec, PartitionState, QuarantineItem, RunId, RunState,
+    Counts, Entry, Filed, JobSpec, PartitionState, QuarantineItem, RunId, RunState,
 };
 use whimbrel_model::{
     Code, DocError, Event, Key, KeyRange, Page, StoreError, StoreErrorKind, Timestamp,
@@ -448,14 +448,11 @@ impl Shared {
         if !counts.balanced() {
             return Err(EngineError::Counts(format!("in one chunk: {counts:?}")));
         }
-        if !settled.is_empty() {
-            let released = self
-                .ledger
-                .journal()
-                .release(self.lease.fence(), &self.job.spec.subject, &settled)
-                .await?;
-            tracing::debug!(released, "documents left quarantine");
-        }
+        let subject = self.job.spec.subject.as_str();
+        let released = match settled.as_slice() {
+            [] => Vec::new(),
+            settled => self.ledger.journal().waiting(subject, settled).await?,
+        };
         let at = self.ledger.now().to_string();
         let items: Vec<QuarantineItem> = failures
             .iter()
@@ -470,16 +467,27 @@ impl Shared {
                 attempts: 1,
             })
             .collect();
-        let entry = Entry::ChunkDone {
+        let mut entries = vec![Entry::ChunkDone {
             run: self.run.clone(),
             partition,
             through,
             counts,
             last,
             note,
+        }];
+        if !released.is_empty() {
+            entries.push(Entry::QuarantineResolved {
+                run: self.run.clone(),
+                subject: subject.to_owned(),
+                count: released.len() as u64,
+            });
+        }
+        let filed = Filed {
+            quarantine: &items,
+            released: (!released.is_empty()).then_some((subject, released.as_slice())),
         };
         self.ledger
-            .append(self.lease.fence(), vec![entry], &items)
+            .append(self.lease.fence(), entries, filed)
             .await?;
         for failure in &failures {
             self.events.send(&failure.event(&self.run));

@@ -14,7 +14,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
-use whimbrel_model::ledger::{FoldError, Lease, QuarantineItem, Record, State};
+use whimbrel_model::ledger::{Filed, FoldError, Lease, Record, State};
 use whimbrel_model::{Entry, Journal, JournalError, Timestamp};
 
 /// Records a read.
@@ -180,7 +180,8 @@ impl Ledger {
         written.map(|_| Some(broken))
     }
 
-    /// Appends entries and files the quarantined documents that they count, durably, all or nothing.
+    /// Appends entries, and files and releases the quarantined documents that they count, durably, all or
+    /// nothing.
     /// Returns the records they became.
     ///
     /// # Errors
@@ -191,8 +192,9 @@ impl Ledger {
         &self,
         fence: u64,
         entries: Vec<Entry>,
-        quarantine: &[QuarantineItem],
+        filed: impl Into<Filed<'_>>,
     ) -> Result<Vec<Record>, JournalError> {
+        let filed = filed.into();
         let _writing = self.writing.lock().await;
         self.check_lease(fence)?;
         if self.behind.load(Ordering::Acquire) {
@@ -201,7 +203,7 @@ impl Ledger {
         let records = self.follow(fence, entries)?;
         // Stays set if this future is dropped, or fails, before the outcome is known.
         self.behind.store(true, Ordering::Release);
-        let written = self.journal.append(fence, &records, quarantine).await;
+        let written = self.journal.append(fence, &records, filed).await;
         match written {
             Ok(()) => {
                 self.take_in(&records)?;

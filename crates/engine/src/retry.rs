@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use whimbrel_model::Key;
-use whimbrel_model::ledger::{JobKind, QuarantineItem};
+use whimbrel_model::ledger::{Entry, Filed, JobKind, QuarantineItem};
+use whimbrel_model::{JournalError, Key};
 
 use crate::copy::{CopyJob, CopyWork};
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::job::{Job, Work};
+use crate::ledger::Ledger;
 use crate::options::{JobOptions, Place, Report};
 use crate::pages::{ChosenKeys, width};
 use crate::upgrade::{UpgradeJob, UpgradeWork};
@@ -116,7 +117,9 @@ impl Engine {
             },
         };
         let report = self.drive(job).await?;
-        let gone = self.release_gone(&subject, &gone).await?;
+        let gone = self
+            .release_gone(report.run.as_deref(), &subject, &gone)
+            .await?;
         Ok(RetryReport {
             report,
             gone,
@@ -164,18 +167,47 @@ impl Engine {
         Ok(existing)
     }
 
-    async fn release_gone(&self, subject: &str, labels: &[String]) -> Result<u64, EngineError> {
-        let Some(ledger) = self.ledger.as_ref().filter(|_| !labels.is_empty()) else {
+    /// Documents that no longer exist leave quarantine by the run that found them gone.
+    async fn release_gone(
+        &self,
+        run: Option<&str>,
+        subject: &str,
+        labels: &[String],
+    ) -> Result<u64, EngineError> {
+        let ledger = self.ledger.as_ref().filter(|_| !labels.is_empty());
+        let (Some(ledger), Some(run)) = (ledger, run) else {
             return Ok(0);
         };
         let lease = ledger
             .lock("releasing documents that no longer exist")
             .await?;
-        let released = ledger
-            .journal()
-            .release(lease.fence(), subject, labels)
-            .await;
+        let released = release(ledger, lease.fence(), run, subject, labels).await;
         lease.release().await?;
         Ok(released?)
     }
+}
+
+async fn release(
+    ledger: &Ledger,
+    fence: u64,
+    run: &str,
+    subject: &str,
+    labels: &[String],
+) -> Result<u64, JournalError> {
+    let waiting = ledger.journal().waiting(subject, labels).await?;
+    if waiting.is_empty() {
+        return Ok(0);
+    }
+    let count = waiting.len() as u64;
+    let entry = Entry::QuarantineResolved {
+        run: run.to_owned(),
+        subject: subject.to_owned(),
+        count,
+    };
+    let filed = Filed {
+        quarantine: &[],
+        released: Some((subject, &waiting)),
+    };
+    ledger.append(fence, vec![entry], filed).await?;
+    Ok(count)
 }

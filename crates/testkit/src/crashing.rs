@@ -4,7 +4,9 @@ use async_trait::async_trait;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use whimbrel_model::ledger::{Lease, PreimageBlock, PreimageHit, QuarantineItem, Record, Request};
+use whimbrel_model::ledger::{
+    Filed, Lease, PreimageBlock, PreimageHit, QuarantineItem, Record, Request,
+};
 use whimbrel_model::{Journal, JournalError, Key};
 
 /// The writing calls of a [`Journal`].
@@ -12,7 +14,6 @@ use whimbrel_model::{Journal, JournalError, Key};
 pub enum JournalCall {
     Append,
     PutPreimages,
-    Release,
     Renew,
     SettleRequest,
 }
@@ -42,7 +43,7 @@ type Hook = dyn Fn(Point) -> Result<(), JournalError> + Send + Sync;
 pub struct CrashingJournal {
     inner: Arc<dyn Journal>,
     hook: Box<Hook>,
-    calls: [AtomicU64; 5],
+    calls: [AtomicU64; 4],
 }
 
 impl fmt::Debug for CrashingJournal {
@@ -101,11 +102,11 @@ impl Journal for CrashingJournal {
         &self,
         fence: u64,
         records: &[Record],
-        quarantine: &[QuarantineItem],
+        filed: Filed<'_>,
     ) -> Result<(), JournalError> {
         self.around(
             JournalCall::Append,
-            self.inner.append(fence, records, quarantine),
+            self.inner.append(fence, records, filed),
         )
         .await
     }
@@ -160,17 +161,8 @@ impl Journal for CrashingJournal {
         self.inner.quarantined(subject, after, limit).await
     }
 
-    async fn release(
-        &self,
-        fence: u64,
-        subject: &str,
-        labels: &[String],
-    ) -> Result<u64, JournalError> {
-        self.around(
-            JournalCall::Release,
-            self.inner.release(fence, subject, labels),
-        )
-        .await
+    async fn waiting(&self, subject: &str, labels: &[String]) -> Result<Vec<String>, JournalError> {
+        self.inner.waiting(subject, labels).await
     }
 
     async fn acquire(&self, holder: &str, ttl_ms: u64) -> Result<Lease, JournalError> {

@@ -58,6 +58,36 @@ pub struct QuarantineItem {
     pub attempts: u32,
 }
 
+/// What an append does to quarantine, in its own transaction: first documents leave it, then others enter.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Filed<'a> {
+    /// An item replaces a waiting one of the same subject and label; its `attempts` then goes on.
+    pub quarantine: &'a [QuarantineItem],
+    /// A subject, and the labels of its documents that no longer wait.
+    pub released: Option<(&'a str, &'a [String])>,
+}
+
+impl<'a> From<&'a [QuarantineItem]> for Filed<'a> {
+    fn from(quarantine: &'a [QuarantineItem]) -> Self {
+        Self {
+            quarantine,
+            released: None,
+        }
+    }
+}
+
+impl<'a, const N: usize> From<&'a [QuarantineItem; N]> for Filed<'a> {
+    fn from(quarantine: &'a [QuarantineItem; N]) -> Self {
+        quarantine.as_slice().into()
+    }
+}
+
+impl<'a> From<&'a Vec<QuarantineItem>> for Filed<'a> {
+    fn from(quarantine: &'a Vec<QuarantineItem>) -> Self {
+        quarantine.as_slice().into()
+    }
+}
+
 /// What somebody asks of the process that holds the lease: pause, resume, abort, an approval. It is taken
 /// in by that process, and only what it does about it enters the chain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,13 +149,13 @@ pub trait Journal: Send + Sync {
     /// Records after `after`, oldest first, at most `limit`.
     async fn read(&self, after: u64, limit: u32) -> Result<Vec<Record>, JournalError>;
 
-    /// Appends records and files the quarantined documents that they count, durably, all or nothing.
-    /// An item replaces a waiting one of the same subject and label; its `attempts` then goes on.
+    /// Appends records, and files and releases the quarantined documents that they count, durably, all or
+    /// nothing.
     async fn append(
         &self,
         fence: u64,
         records: &[Record],
-        quarantine: &[QuarantineItem],
+        filed: Filed<'_>,
     ) -> Result<(), JournalError>;
 
     /// Stores a block durably, before the write that it makes undoable. All blocks are kept, also several
@@ -167,13 +197,9 @@ pub trait Journal: Send + Sync {
         limit: u32,
     ) -> Result<Vec<(u64, QuarantineItem)>, JournalError>;
 
-    /// Takes documents out of quarantine. Returns how many were in it.
-    async fn release(
-        &self,
-        fence: u64,
-        subject: &str,
-        labels: &[String],
-    ) -> Result<u64, JournalError>;
+    /// Those of the labels whose documents wait, in the order of the labels.
+    async fn waiting(&self, subject: &str, labels: &[String])
+    -> Result<Vec<String>, JournalError>;
 
     /// Takes the lease, if nobody has it or its time is over.
     async fn acquire(&self, holder: &str, ttl_ms: u64) -> Result<Lease, JournalError>;

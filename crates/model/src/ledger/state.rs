@@ -183,7 +183,11 @@ impl State {
                 state.counts.add(counts);
             }
             Entry::QuarantineResolved { run, count, .. } => {
-                self.running(run, record)?.resolved += count;
+                // Also behind its end: what is found to be gone then.
+                let state = self.runs.get_mut(run);
+                let state = state.ok_or_else(|| format!("run {run} was never started"))?;
+                state.updated_at.clone_from(&record.at);
+                state.resolved += count;
             }
             Entry::RunCompleted { run, counts } => {
                 let state = self.running(run, record)?;

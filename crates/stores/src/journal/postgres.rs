@@ -19,11 +19,12 @@ use crate::postgres::url::percent_decode;
 use async_trait::async_trait;
 use deadpool_postgres::{Client, Transaction};
 use futures::future::try_join_all;
+use std::collections::HashSet;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{GenericClient, Row};
 use trouble::Trouble;
 use whimbrel_model::ledger::{
-    FORMAT, Lease, NO_HASH, PreimageBlock, PreimageHit, QuarantineItem, Record, Request,
+    FORMAT, Filed, Lease, NO_HASH, PreimageBlock, PreimageHit, QuarantineItem, Record, Request,
 };
 use whimbrel_model::{Journal, JournalError, Key, Timestamp};
 
@@ -230,7 +231,7 @@ impl PostgresJournal {
         &self,
         fence: u64,
         records: &[Record],
-        quarantine: &[QuarantineItem],
+        filed: Filed<'_>,
     ) -> Result<(), Trouble> {
         let mut client = self.client().await?;
         let tx = begin(&mut client).await?;
@@ -243,7 +244,12 @@ impl PostgresJournal {
         };
         check_follows(&self.name, (seq, &hash), fence, records)?;
         self.insert_records(&tx, records).await?;
-        self.file_quarantine(&tx, quarantine).await?;
+        if let Some((subject, labels)) = filed.released {
+            let labels: Vec<Vec<u8>> = labels.iter().map(|l| label_bytes(l)).collect();
+            let sql = "DELETE FROM @.quarantine WHERE subject = $1 AND label = ANY($2)";
+            self.run(&tx, sql, &[&subject, &labels]).await?;
+        }
+        self.file_quarantine(&tx, filed.quarantine).await?;
         commit(tx).await
     }
 
@@ -390,9 +396,9 @@ impl Journal for PostgresJournal {
         &self,
         fence: u64,
         records: &[Record],
-        quarantine: &[QuarantineItem],
+        filed: Filed<'_>,
     ) -> Result<(), JournalError> {
-        let done = self.append_all(fence, records, quarantine).await;
+        let done = self.append_all(fence, records, filed).await;
         done.map_err(|t| t.named(&self.name))
     }
 
@@ -460,17 +466,20 @@ impl Journal for PostgresJournal {
         rows.iter().map(|row| item(row).map_err(named)).collect()
     }
 
-    async fn release(
-        &self,
-        fence: u64,
-        subject: &str,
-        labels: &[String],
-    ) -> Result<u64, JournalError> {
-        let labels: Vec<Vec<u8>> = labels.iter().map(|l| label_bytes(l)).collect();
-        let sql = "DELETE FROM @.quarantine WHERE subject = $1 AND label = ANY($2) RETURNING id";
-        let gone = self.with_lease(fence, sql, &[&subject, &labels]).await;
-        gone.map(|rows| rows.len() as u64)
-            .map_err(|t| t.named(&self.name))
+    async fn waiting(&self, subject: &str, labels: &[String]) -> Result<Vec<String>, JournalError> {
+        let bytes: Vec<Vec<u8>> = labels.iter().map(|l| label_bytes(l)).collect();
+        let sql = "SELECT label FROM @.quarantine WHERE subject = $1 AND label = ANY($2)";
+        let found = async {
+            let rows = self.rows(sql, &[&subject, &bytes]).await?;
+            let found = rows.iter().map(|row| row.try_get::<_, Vec<u8>>(0));
+            Ok::<HashSet<Vec<u8>>, Trouble>(found.collect::<Result<_, _>>()?)
+        };
+        let found = found.await.map_err(|t| t.named(&self.name))?;
+        let waiting = labels.iter().zip(&bytes);
+        Ok(waiting
+            .filter(|(_, bytes)| found.contains(*bytes))
+            .map(|(label, _)| label.clone())
+            .collect())
     }
 
     async fn acquire(&self, holder: &str, ttl_ms: u64) -> Result<Lease, JournalError> {

@@ -21,7 +21,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use trouble::Trouble;
 use whimbrel_model::ledger::{
-    Lease, NO_HASH, PreimageBlock, PreimageHit, QuarantineItem, Record, Request,
+    Filed, Lease, NO_HASH, PreimageBlock, PreimageHit, QuarantineItem, Record, Request,
 };
 use whimbrel_model::{Journal, JournalError, Key, Timestamp};
 
@@ -166,6 +166,15 @@ fn file_quarantine(
     Ok(())
 }
 
+fn release(tx: &Transaction<'_>, subject: &str, labels: &[String]) -> Result<(), Trouble> {
+    let mut delete =
+        tx.prepare_cached("DELETE FROM quarantine WHERE subject = ?1 AND label = ?2")?;
+    for label in labels {
+        delete.execute(params![subject, label])?;
+    }
+    Ok(())
+}
+
 /// A stored row, before its numbers and its hash are judged.
 type RecordRow = (i64, String, i64, String, String, String);
 
@@ -208,9 +217,10 @@ impl Journal for SqliteJournal {
         &self,
         fence: u64,
         records: &[Record],
-        quarantine: &[QuarantineItem],
+        filed: Filed<'_>,
     ) -> Result<(), JournalError> {
-        let (records, quarantine) = (records.to_vec(), quarantine.to_vec());
+        let (records, quarantine) = (records.to_vec(), filed.quarantine.to_vec());
+        let released = filed.released.map(|(s, l)| (s.to_owned(), l.to_vec()));
         self.change(move |tx, name| {
             read_lease(tx, name)?.check(fence)?;
             let head: Option<(i64, String)> = tx
@@ -220,6 +230,9 @@ impl Journal for SqliteJournal {
             let (seq, hash) = head.unwrap_or_else(|| (0, NO_HASH.to_owned()));
             check_follows(name, (unsigned(name, seq)?, &hash), fence, &records)?;
             insert_records(tx, name, &records)?;
+            if let Some((subject, labels)) = &released {
+                release(tx, subject, labels)?;
+            }
             file_quarantine(tx, name, &quarantine)
         })
         .await
@@ -313,22 +326,20 @@ impl Journal for SqliteJournal {
         .await
     }
 
-    async fn release(
-        &self,
-        fence: u64,
-        subject: &str,
-        labels: &[String],
-    ) -> Result<u64, JournalError> {
-        let (subject, labels) = (subject.to_owned(), labels.to_vec());
-        self.change(move |tx, name| {
-            read_lease(tx, name)?.check(fence)?;
-            let mut delete =
-                tx.prepare_cached("DELETE FROM quarantine WHERE subject = ?1 AND label = ?2")?;
-            let mut released = 0;
-            for label in &labels {
-                released += delete.execute(params![subject, label])? as u64;
+    async fn waiting(&self, subject: &str, labels: &[String]) -> Result<Vec<String>, JournalError> {
+        let (subject, mut labels) = (subject.to_owned(), labels.to_vec());
+        self.call(move |connection, _| {
+            let mut find = connection
+                .prepare_cached("SELECT 1 FROM quarantine WHERE subject = ?1 AND label = ?2")?;
+            let mut failed = None;
+            labels.retain(|label| {
+                let found = find.exists(params![subject, label]);
+                found.unwrap_or_else(|error| failed.replace(error).is_some())
+            });
+            match failed {
+                Some(error) => Err(error.into()),
+                None => Ok(labels),
             }
-            Ok(released)
         })
         .await
     }
@@ -395,13 +406,14 @@ mod tests {
         };
         limit(1);
         let full = journal
-            .append(fence, std::slice::from_ref(&record), &[])
+            .append(fence, std::slice::from_ref(&record), Filed::default())
             .await
             .unwrap_err();
         assert!(full.to_string().contains("the disk is full"), "{full}");
         assert!(journal.read(0, 10).await.unwrap().is_empty());
         limit(1_000_000);
-        journal.append(fence, &[record], &[]).await.unwrap();
+        let filed = Filed::default();
+        journal.append(fence, &[record], filed).await.unwrap();
         assert_eq!(journal.read(0, 10).await.unwrap().len(), 1);
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tempfile::TempDir;
+use whimbrel_model::ledger::Filed;
 use whimbrel_model::ledger::{Counts, JobKind, JobSpec, QuarantineItem, Record, State};
 use whimbrel_model::{Code, DocError, Entry, Journal, JournalError, Key, KeyRange, Timestamp};
 use whimbrel_stores::journal;
@@ -212,6 +213,9 @@ pub async fn filled(place: &Place, chunks: i64) -> (Arc<dyn Journal>, u64) {
     let fence = journal.acquire("test", 60_000).await.unwrap().fence;
     let entries = std::iter::once(started(RUN)).chain((1..=chunks).map(|n| chunk(RUN, n)));
     let records = following(journal.as_ref(), fence, entries.collect()).await;
-    journal.append(fence, &records, &[]).await.unwrap();
+    journal
+        .append(fence, &records, Filed::default())
+        .await
+        .unwrap();
     (journal, fence)
 }

@@ -2,6 +2,7 @@
 
 use crate::fixture::{Place, RUN, chunk, filled, fold, following, item, on_both};
 use std::time::Duration;
+use whimbrel_model::ledger::Filed;
 use whimbrel_model::ledger::PreimageBlock;
 use whimbrel_model::{Code, Journal, JournalError, Timestamp};
 
@@ -49,7 +50,7 @@ async fn an_expired_lease_may_be_taken(place: Place) {
     assert!(other.lease().await.unwrap().unwrap().expired);
     // Nobody took it: the holder may still write, and even renew it.
     journal
-        .append(first.fence, &[], &[item("a")])
+        .append(first.fence, &[], Filed::from(&[item("a")]))
         .await
         .unwrap();
     journal.renew(first.fence, 60).await.unwrap();
@@ -68,7 +69,10 @@ async fn a_broken_lease_fences_its_holder(place: Place) {
     assert_fenced(journal.as_ref(), fence, "operator").await;
     assert_eq!(fold(other.as_ref()).await.unwrap().seq, 2);
     let next = following(other.as_ref(), broken.fence, vec![chunk(RUN, 2)]).await;
-    other.append(broken.fence, &next, &[]).await.unwrap();
+    other
+        .append(broken.fence, &next, Filed::default())
+        .await
+        .unwrap();
 }
 
 async fn a_released_lease_is_free_and_its_fence_gone(place: Place) {
@@ -125,15 +129,23 @@ async fn assert_fenced(journal: &dyn Journal, fence: u64, holder: &str) {
     for (call, result) in [
         (
             "append",
-            journal.append(fence, &records, &[item("fenced")]).await,
+            journal
+                .append(fence, &records, Filed::from(&[item("fenced")]))
+                .await,
         ),
         ("put_preimages", journal.put_preimages(fence, &block).await),
         (
             "release",
             journal
-                .release(fence, &item("a").subject, &[label])
-                .await
-                .map(drop),
+                .append(
+                    fence,
+                    &[],
+                    Filed {
+                        released: Some((&item("a").subject, &[label])),
+                        ..Filed::default()
+                    },
+                )
+                .await,
         ),
         ("renew", journal.renew(fence, 60_000).await),
         ("give_up", journal.give_up(fence).await),

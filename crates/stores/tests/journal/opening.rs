@@ -2,6 +2,7 @@
 
 use crate::fixture::{Place, filled, fold, item, on_both};
 use whimbrel_model::ledger::FORMAT;
+use whimbrel_model::ledger::Filed;
 use whimbrel_model::{Code, JournalError};
 use whimbrel_stores::journal;
 
@@ -61,7 +62,10 @@ async fn many_open_a_new_ledger_at_once(place: Place) {
     }
     let fence = journals[0].acquire("test", 60_000).await.unwrap().fence;
     for journal in &journals {
-        journal.append(fence, &[], &[item("a")]).await.unwrap();
+        journal
+            .append(fence, &[], Filed::from(&[item("a")]))
+            .await
+            .unwrap();
     }
     assert_eq!(
         journals[7].quarantined(None, None, 9).await.unwrap()[0]
@@ -85,7 +89,12 @@ async fn reading_makes_no_ledger_and_writes_none(place: Place) {
     let reader = journal::open_existing(&place.url()).await.unwrap().unwrap();
     assert_eq!(fold(reader.as_ref()).await.unwrap().seq, 4);
     assert_eq!(reader.lease().await.unwrap().unwrap().fence, fence);
-    assert!(reader.append(fence, &[], &[item("a")]).await.is_err());
+    assert!(
+        reader
+            .append(fence, &[], Filed::from(&[item("a")]))
+            .await
+            .is_err()
+    );
     assert!(reader.break_lease("reader", 1000).await.is_err());
     assert_eq!(journal.lease().await.unwrap().unwrap().fence, fence);
     assert!(journal.quarantined(None, None, 9).await.unwrap().is_empty());

@@ -1,8 +1,9 @@
 //! Documents that wait.
 
 use crate::fixture::{Place, SUBJECT, filled, item, on_both};
+use whimbrel_model::ledger::Filed;
 use whimbrel_model::ledger::QuarantineItem;
-use whimbrel_model::{Code, DocError};
+use whimbrel_model::{Code, DocError, Journal};
 
 on_both!(
     an_item_filed_again_is_replaced_and_counted,
@@ -14,7 +15,7 @@ on_both!(
 async fn an_item_filed_again_is_replaced_and_counted(place: Place) {
     let (journal, fence) = filled(&place, 1).await;
     journal
-        .append(fence, &[], &[item("a"), item("b")])
+        .append(fence, &[], Filed::from(&[item("a"), item("b")]))
         .await
         .unwrap();
     let first = journal.quarantined(None, None, 9).await.unwrap();
@@ -29,11 +30,11 @@ async fn an_item_filed_again_is_replaced_and_counted(place: Place) {
         ..item("a")
     };
     journal
-        .append(fence, &[], std::slice::from_ref(&again))
+        .append(fence, &[], Filed::from(std::slice::from_ref(&again)))
         .await
         .unwrap();
     journal
-        .append(fence, &[], &[again.clone(), again.clone()])
+        .append(fence, &[], Filed::from(&[again.clone(), again.clone()]))
         .await
         .unwrap();
     let second = journal.quarantined(None, None, 9).await.unwrap();
@@ -63,7 +64,10 @@ async fn waiting_documents_are_paged_by_subject(place: Place) {
             ..item(&format!("k{n}"))
         })
         .collect();
-    journal.append(fence, &[], &items).await.unwrap();
+    journal
+        .append(fence, &[], Filed::from(&items))
+        .await
+        .unwrap();
     for (subject, expect) in [
         (None, 25),
         (Some(SUBJECT), 20),
@@ -103,13 +107,16 @@ fn hostile() -> Vec<String> {
 async fn hostile_labels_are_told_apart(place: Place) {
     let (journal, fence) = filled(&place, 1).await;
     let items: Vec<_> = hostile().iter().map(|label| item(label)).collect();
-    journal.append(fence, &[], &items).await.unwrap();
+    journal
+        .append(fence, &[], Filed::from(&items))
+        .await
+        .unwrap();
     let found = journal.quarantined(None, None, 99).await.unwrap();
     assert_eq!(found.into_iter().map(|(_, i)| i).collect::<Vec<_>>(), items);
     for label in hostile() {
         let labels = std::slice::from_ref(&label);
         assert_eq!(
-            journal.release(fence, SUBJECT, labels).await.unwrap(),
+            release(&*journal, fence, SUBJECT, labels).await,
             1,
             "{label:?}"
         );
@@ -123,27 +130,41 @@ async fn hostile_labels_are_told_apart(place: Place) {
     );
 }
 
+/// Takes documents out of quarantine. How many were in it.
+async fn release(journal: &dyn Journal, fence: u64, subject: &str, labels: &[String]) -> usize {
+    let waiting = journal.waiting(subject, labels).await.unwrap();
+    let filed = Filed {
+        released: Some((subject, labels)),
+        ..Filed::default()
+    };
+    journal.append(fence, &[], filed).await.unwrap();
+    waiting.len()
+}
+
 async fn released_documents_are_gone(place: Place) {
     let (journal, fence) = filled(&place, 1).await;
     let items: Vec<_> = ["a", "b", "c"].map(item).to_vec();
-    journal.append(fence, &[], &items).await.unwrap();
+    journal
+        .append(fence, &[], Filed::from(&items))
+        .await
+        .unwrap();
     let labels = ["a", "c", "never there"].map(str::to_owned);
     assert_eq!(
-        journal
-            .release(fence, "another subject", &labels)
-            .await
-            .unwrap(),
+        release(&*journal, fence, "another subject", &labels).await,
         0
     );
-    assert_eq!(journal.release(fence, SUBJECT, &labels).await.unwrap(), 2);
-    assert_eq!(journal.release(fence, SUBJECT, &labels).await.unwrap(), 0);
+    assert_eq!(release(&*journal, fence, SUBJECT, &labels).await, 2);
+    assert_eq!(release(&*journal, fence, SUBJECT, &labels).await, 0);
     let left = journal.quarantined(None, None, 9).await.unwrap();
     assert_eq!(
         left.into_iter().map(|(_, i)| i.label).collect::<Vec<_>>(),
         ["b"]
     );
     // Filed anew it begins at one attempt again.
-    journal.append(fence, &[], &[item("a")]).await.unwrap();
+    journal
+        .append(fence, &[], Filed::from(&[item("a")]))
+        .await
+        .unwrap();
     assert_eq!(
         journal.quarantined(None, None, 9).await.unwrap()[1]
             .1

@@ -2,6 +2,7 @@
 
 use crate::fixture::{Place, RUN, at, chunk, filled, fold, following, item, on_both, started};
 use std::sync::Arc;
+use whimbrel_model::ledger::Filed;
 use whimbrel_model::ledger::{FoldError, NO_HASH, Record};
 use whimbrel_model::{Code, Journal, JournalError};
 
@@ -35,7 +36,7 @@ async fn what_is_appended_is_read_in_pages(place: Place) {
     let state = fold(again.as_ref()).await.unwrap();
     assert_eq!(state.runs[RUN].counts.written, 9);
     let next = following(again.as_ref(), fence, vec![chunk(RUN, 10)]).await;
-    again.append(fence, &next, &[]).await.unwrap();
+    again.append(fence, &next, Filed::default()).await.unwrap();
     assert_eq!(again.read(10, 5).await.unwrap(), next);
 }
 
@@ -48,7 +49,7 @@ async fn two_writers_race_and_one_wins(place: Place) {
         attempts.push((journal, records));
     }
     let race = |(journal, records): (Arc<dyn Journal>, Vec<Record>)| {
-        tokio::spawn(async move { journal.append(fence, &records, &[]).await })
+        tokio::spawn(async move { journal.append(fence, &records, Filed::default()).await })
     };
     let writers: Vec<_> = attempts.into_iter().map(race).collect();
     let mut won = 0;
@@ -78,7 +79,7 @@ async fn a_batch_is_all_or_nothing(place: Place) {
     )];
     for (batch, moved) in [(gap, true), (torn, false), (other_fence, false)] {
         let error = journal
-            .append(fence, &batch, &[item("k")])
+            .append(fence, &batch, Filed::from(&[item("k")]))
             .await
             .unwrap_err();
         assert_eq!(
@@ -89,10 +90,16 @@ async fn a_batch_is_all_or_nothing(place: Place) {
     }
     assert_eq!(fold(journal.as_ref()).await.unwrap().seq, 2);
     assert!(journal.quarantined(None, None, 9).await.unwrap().is_empty());
-    journal.append(fence, &good, &[item("k")]).await.unwrap();
+    journal
+        .append(fence, &good, Filed::from(&[item("k")]))
+        .await
+        .unwrap();
     assert_eq!(fold(journal.as_ref()).await.unwrap().seq, 4);
     // Documents alone may be filed without a record.
-    journal.append(fence, &[], &[item("l")]).await.unwrap();
+    journal
+        .append(fence, &[], Filed::from(&[item("l")]))
+        .await
+        .unwrap();
     assert_eq!(journal.quarantined(None, None, 9).await.unwrap().len(), 2);
 }
 
@@ -192,7 +199,10 @@ async fn unknown_fields_are_ignored_and_unknown_entries_refused(place: Place) {
     assert_eq!(state.runs[RUN].counts.written, 2);
     // This program goes on behind what it does not fully know.
     let next = following(journal.as_ref(), fence, vec![chunk(RUN, 8)]).await;
-    journal.append(fence, &next, &[]).await.unwrap();
+    journal
+        .append(fence, &next, Filed::default())
+        .await
+        .unwrap();
     fold(journal.as_ref()).await.unwrap();
 
     let unknown = r#"{"entry":"run_teleported","run":"20261122-190455-7f3a"}"#;
@@ -226,7 +236,10 @@ async fn a_hundred_thousand_records_fold(place: Place) {
                 last.clone()
             })
             .collect();
-        journal.append(fence, &records, &[]).await.unwrap();
+        journal
+            .append(fence, &records, Filed::default())
+            .await
+            .unwrap();
     }
     let written = begun.elapsed();
     let begun = std::time::Instant::now();
