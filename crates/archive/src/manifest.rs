@@ -10,7 +10,7 @@ use whimbrel_model::{Key, KeyKind};
 
 /// The newest format that this code reads and writes.
 pub const FORMAT: u32 = 1;
-/// At about 8 MiB a chunk: 2 TB.
+/// At about 4 MiB a chunk: 1 TB.
 pub const MAX_CHUNKS: usize = 250_000;
 /// The largest manifest that is read.
 pub(crate) const MAX_MANIFEST: u64 = 192 << 20;

@@ -8,7 +8,7 @@ use crate::options::Place;
 use crate::pages::{Pages, WholeCollection};
 
 /// What a chunk holds at most, before compression, unless one document is larger.
-const CHUNK_BYTES: usize = 8 << 20;
+const CHUNK_BYTES: usize = 4 << 20;
 /// Its documents: tiny ones would otherwise take more memory around them than in them.
 pub(super) const CHUNK_DOCUMENTS: u32 = 40_000;
 /// Documents that are worth a partition, where only their number is known.
