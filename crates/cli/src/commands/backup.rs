@@ -55,7 +55,7 @@ pub struct Backup {
     pub no_proof: bool,
 
     /// Only make a signing key in a new file, and print its public half
-    #[arg(long, value_name = "FILE", exclusive = true)]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["collections", "to", "name", "recipient", "sign", "fresh", "no_proof"])]
     pub new_key: Option<PathBuf>,
 
     #[command(flatten)]
