@@ -453,20 +453,7 @@ impl Shared {
             [] => Vec::new(),
             settled => self.ledger.journal().waiting(subject, settled).await?,
         };
-        let at = self.ledger.now().to_string();
-        let items: Vec<QuarantineItem> = failures
-            .iter()
-            .map(|f| QuarantineItem {
-                subject: self.job.spec.subject.clone(),
-                run: self.run.clone(),
-                label: f.label.clone(),
-                key: f.key.clone(),
-                version: f.version,
-                error: f.error.clone(),
-                at: at.clone(),
-                attempts: 1,
-            })
-            .collect();
+        let items = self.quarantine_items(&failures);
         let mut entries = vec![Entry::ChunkDone {
             run: self.run.clone(),
             partition,
@@ -507,6 +494,21 @@ impl Shared {
             });
         }
         self.job.options.max_failed.check(&totals, false)
+    }
+
+    fn quarantine_items(&self, failures: &[Failure]) -> Vec<QuarantineItem> {
+        let at = self.ledger.now().to_string();
+        let item = |f: &Failure| QuarantineItem {
+            subject: self.job.spec.subject.clone(),
+            run: self.run.clone(),
+            label: f.label.clone(),
+            key: f.key.clone(),
+            version: f.version,
+            error: f.error.clone(),
+            at: at.clone(),
+            attempts: 1,
+        };
+        failures.iter().map(item).collect()
     }
 
     async fn complete(&self) -> Result<(), EngineError> {

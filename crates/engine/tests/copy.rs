@@ -4,10 +4,11 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{conversation, dump, engine, fill, options, place, sqlite};
+use common::{conversation, dump, engine, fill, options, place, sqlite, store};
 use whimbrel_engine::{CopyJob, NativeTransform, PROVENANCE, Place};
 use whimbrel_model::rule::{CopyRule, FieldPath, Grouping, OnError};
 use whimbrel_model::{Body, Code, DocError, Emit, Key, Map, Store, TransformInput, Value};
+use whimbrel_stores::{CollectionConfig, LayoutChoice, OpenOptions, open};
 
 fn rule(name: &str) -> CopyRule {
     CopyRule {
@@ -111,6 +112,41 @@ async fn a_plain_copy_carries_bytes_and_runs_again_without_writing() {
         .unwrap();
     assert_eq!((second.counts.written, second.counts.unchanged), (1, 99));
     assert_eq!(dump(&app, "chats").await, dump(&other, "copies").await);
+}
+
+/// Documents without the field of their key come back with it from a target that keeps it there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_copy_into_a_target_that_adds_the_key_writes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let app = sqlite(dir.path(), "app.db").await;
+    fill(&app, "chats", (0..50).map(conversation)).await;
+    let source = place(&app, "app", "chats");
+    let columns = rusqlite::Connection::open(dir.path().join("columns.db")).unwrap();
+    columns
+        .execute_batch("CREATE TABLE copies (id TEXT PRIMARY KEY, n INTEGER, rest JSON)")
+        .unwrap();
+    let config = CollectionConfig {
+        layout: LayoutChoice::Columns,
+        rest: Some("rest".to_owned()),
+        ..CollectionConfig::default()
+    };
+    let options = OpenOptions {
+        collections: [("copies".to_owned(), config)].into(),
+        ..OpenOptions::default()
+    };
+    let url = format!("sqlite:{}", dir.path().join("columns.db").display());
+    let columns = open(&url, &options).await.unwrap();
+    let files = store(&format!("jsonl:{}", dir.path().join("files").display())).await;
+    for (name, target) in [("columns", columns), ("files", files)] {
+        let target = place(&target, name, "copies");
+        let engine = engine(dir.path()).await;
+        let copy = || engine.copy(job(&source, &target, rule("all")));
+        assert_eq!(copy().await.unwrap().counts.written, 50, "{name}");
+        let second = copy().await.unwrap().counts;
+        assert_eq!((second.written, second.unchanged), (0, 50), "{name}");
+        let copies = dump(&target.store, "copies").await;
+        assert!(copies[0].1.contains("\"id\":\"c00000\""), "{}", copies[0].1);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

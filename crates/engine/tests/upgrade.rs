@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{conversation, dump, engine, fill, options, place, sqlite, upgrade};
+use common::{conversation, dump, engine, fill, ledger, options, place, sqlite, upgrade};
 use whimbrel_engine::{EngineError, Event, JobOptions, Threshold};
 use whimbrel_model::{Body, Code, Guard, Key, Write};
 
@@ -114,6 +114,45 @@ async fn failing_documents_wait_and_are_retried() {
         .unwrap();
     assert_eq!(retried.report.counts.written, 1);
     assert!(engine.quarantined(None, None, 10).await.unwrap().is_empty());
+    let ledger = ledger(dir.path()).await;
+    let resolved = |run: Option<String>| ledger.state().runs[&run.unwrap()].resolved;
+    assert_eq!(resolved(still.report.run), 0);
+    assert_eq!(resolved(retried.report.run), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_gone_leaves_quarantine_and_the_chain_tells_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = sqlite(dir.path(), "app.db").await;
+    let bad = ["bad", "gone"].map(|key| (Key::text(key), r#"{"title": 5}"#.to_owned()));
+    fill(&store, "chats", bad).await;
+    let chats = place(&store, "app", "chats");
+    let engine = engine(dir.path()).await;
+    let mut job = upgrade(&chats, 3);
+    job.options.max_failed = Threshold::Share(1.0);
+    let report = engine.upgrade(job).await.unwrap();
+    assert_eq!(report.counts.quarantined, 2);
+    let delete = Write {
+        collection: "chats".to_owned(),
+        key: Key::text("gone"),
+        to: None,
+        guard: Guard::Any,
+    };
+    store.write(&[delete]).await.unwrap();
+    let retried = engine
+        .retry_upgrade(upgrade(&chats, 3), None)
+        .await
+        .unwrap();
+    assert_eq!((retried.gone, retried.report.counts.quarantined), (1, 1));
+    let waiting = engine.quarantined(None, None, 10).await.unwrap();
+    assert_eq!(waiting.len(), 1);
+    assert_eq!(waiting[0].1.label, "bad");
+    let ledger = ledger(dir.path()).await;
+    ledger.verify().await.unwrap();
+    assert_eq!(
+        ledger.state().runs[&retried.report.run.unwrap()].resolved,
+        1
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
