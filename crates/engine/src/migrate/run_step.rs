@@ -97,6 +97,11 @@ impl StepAction for RunAction {
         true
     }
 
+    /// Without a validation of its own nothing tells whether it happened.
+    fn judges(&self) -> bool {
+        self.step.validate.is_some()
+    }
+
     async fn forward(&self, cx: &StepContext<'_>) -> Result<StepReport, StepError> {
         self.act(&self.step.forward, Direction::Forward, cx).await
     }

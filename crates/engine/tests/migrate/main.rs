@@ -4,10 +4,13 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod ends;
 mod fencing;
 mod kills;
 mod requests;
+mod rules;
 mod spoilt;
+mod story;
 mod table;
 mod trouble;
 mod world;

@@ -74,7 +74,22 @@ impl World {
             sqlite(dir.path(), "app.db").await,
             sqlite(dir.path(), "other.db").await,
         );
-        Self::on(dir, app, other, "notes".to_owned(), None).await
+        Self::on(dir, app, other, "notes".to_owned(), DOCUMENTS).await
+    }
+
+    /// With few documents; on disk, or in memory but for the ledger.
+    pub async fn small(on_disk: bool, documents: usize) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (app, other) = if on_disk {
+            let app = sqlite(dir.path(), "app.db").await;
+            (app, sqlite(dir.path(), "other.db").await)
+        } else {
+            (
+                common::store("memory:").await,
+                common::store("memory:").await,
+            )
+        };
+        Self::on(dir, app, other, "notes".to_owned(), documents).await
     }
 
     /// A copy of a folder, to be spoilt.
@@ -100,7 +115,11 @@ impl World {
         let store = stage.store(&all).await;
         let notes = format!("{}.notes", stage.schema);
         let dir = tempfile::tempdir().unwrap();
-        Some(Self::on(dir, Arc::clone(&store), store, notes, Some(stage)).await)
+        let world = Self::on(dir, Arc::clone(&store), store, notes, DOCUMENTS).await;
+        Some(Self {
+            _stage: Some(stage),
+            ..world
+        })
     }
 
     async fn on(
@@ -108,10 +127,10 @@ impl World {
         app: Arc<dyn Store>,
         other: Arc<dyn Store>,
         notes: String,
-        stage: Option<Stage>,
+        documents: usize,
     ) -> Self {
-        fill(&app, "first", (0..DOCUMENTS).map(first)).await;
-        fill(&app, "chats", chats()).await;
+        fill(&app, "first", (0..documents).map(first)).await;
+        fill(&app, "chats", chats().take(documents)).await;
         fill(&app, "notes", []).await;
         for target in ["messages", "firsts"] {
             other.ensure(target, &KeyKind::Text).await.unwrap();
@@ -121,7 +140,7 @@ impl World {
             app,
             other,
             notes,
-            _stage: stage,
+            _stage: None,
         }
     }
 

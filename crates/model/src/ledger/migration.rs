@@ -544,9 +544,12 @@ impl MigrationState {
                 step.error = Some((*code, message.clone()));
                 step.status = if *unknown { S::Unknown } else { S::Failed };
             }
-            (E::StepSettled { done, .. }, S::Unknown) => {
-                step.status = if *done { S::Done } else { S::Pending };
+            (E::StepSettled { done: true, .. }, S::Unknown) => {
+                step.error = None;
+                step.ended_at = Some(at.to_owned());
+                step.status = S::Done;
             }
+            (E::StepSettled { done: false, .. }, S::Unknown) => step.status = S::Pending,
             // A failed undo too: somebody may have mended by hand what no undo ever could.
             (E::StepSettled { done, .. }, S::UndoUnknown | S::UndoFailed) => {
                 step.status = if *done { S::Undone } else { S::Done };
