@@ -5,6 +5,7 @@
 //! what users and drivers add ([`Store`], [`VersionCode`], [`Transform`], [`Journal`]); enums for what
 //! the project owns.
 
+pub mod check;
 pub mod code;
 pub mod compat;
 pub mod document;
