@@ -224,21 +224,30 @@ fn tell(change: &MigrationEntry, plan: &[StepPlan]) -> (Option<String>, String) 
                 1 => String::new(),
                 n => format!(" (application {n})"),
             };
-            (by(who), format!("began{nth}: {description} (whimbrel {tool})"))
+            (
+                by(who),
+                format!("began{nth}: {description} (whimbrel {tool})"),
+            )
         }
         E::Baseline { latency } => {
             let all: Vec<_> = latency
                 .iter()
                 .map(|(place, micros)| format!("{place} {:.1} ms", millis(*micros)))
                 .collect();
-            (None, format!("single reads before the start: {}", all.join(", ")))
+            (
+                None,
+                format!("single reads before the start: {}", all.join(", ")),
+            )
         }
         E::Resumed { by: who, .. } => (by(who), "went on".to_owned()),
         E::Rested {
             rest,
             code,
             message,
-        } => (None, format!("rests, {}: {code} {message}", rest_word(*rest))),
+        } => (
+            None,
+            format!("rests, {}: {code} {message}", rest_word(*rest)),
+        ),
         E::StepStarted { step: i } => (None, format!("{} begins", step(i))),
         E::StepDone { step: i, report } => {
             (None, format!("{} is done: {}", step(i), report.summary))
@@ -249,11 +258,23 @@ fn tell(change: &MigrationEntry, plan: &[StepPlan]) -> (Option<String>, String) 
             message,
             unknown,
         } => {
-            let how = if *unknown { "may have happened" } else { "failed" };
+            let how = if *unknown {
+                "may have happened"
+            } else {
+                "failed"
+            };
             (None, format!("{} {how}: {code} {message}", step(i)))
         }
-        E::StepSettled { step: i, done, by: who } => {
-            let did = if *done { "did happen" } else { "did not happen" };
+        E::StepSettled {
+            step: i,
+            done,
+            by: who,
+        } => {
+            let did = if *done {
+                "did happen"
+            } else {
+                "did not happen"
+            };
             (by(who), format!("{} {did}, says {who}", step(i)))
         }
         E::Approved { step: i, by: who } => {
@@ -263,7 +284,10 @@ fn tell(change: &MigrationEntry, plan: &[StepPlan]) -> (Option<String>, String) 
             rule,
             value,
             threshold,
-        } => (None, format!("abort rule {rule} tripped: {value} (threshold {threshold})")),
+        } => (
+            None,
+            format!("abort rule {rule} tripped: {value} (threshold {threshold})"),
+        ),
         E::Applied => (None, "is applied: every step done and validated".to_owned()),
         E::UndoStarted { by: who, cause } => {
             let why = cause
@@ -273,9 +297,10 @@ fn tell(change: &MigrationEntry, plan: &[StepPlan]) -> (Option<String>, String) 
             (by(who), format!("is taken back{why}"))
         }
         E::StepUndoStarted { step: i } => (None, format!("{} goes back", step(i))),
-        E::StepUndone { step: i, report } => {
-            (None, format!("{} is taken back: {}", step(i), report.summary))
-        }
+        E::StepUndone { step: i, report } => (
+            None,
+            format!("{} is taken back: {}", step(i), report.summary),
+        ),
         E::StepUndoFailed {
             step: i,
             code,

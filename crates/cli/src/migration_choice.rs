@@ -5,9 +5,7 @@ use crate::migrations;
 use clap::ValueEnum;
 use whimbrel_model::Code;
 use whimbrel_model::ledger::{MigrationState, MigrationStatus, State};
-use whimbrel_model::migration::{
-    Change, Migration, Standing, StandingKind, difference, standing,
-};
+use whimbrel_model::migration::{Change, Migration, Standing, StandingKind, difference, standing};
 
 /// What becomes of a pending migration whose number is below one that is applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -231,6 +229,10 @@ fn refuse_late(late: &[&Migration], state: &State) -> Failure {
         ),
     )
     .not_done("nothing was begun and nothing was written")
-    .next(format!("whimbrel up --late apply   ({they} {are} applied now)"))
-    .next(format!("whimbrel up --late skip    ({they} {are} left out for good)"))
+    .next(format!(
+        "whimbrel up --late apply   ({they} {are} applied now)"
+    ))
+    .next(format!(
+        "whimbrel up --late skip    ({they} {are} left out for good)"
+    ))
 }

@@ -57,9 +57,15 @@ struct Problem {
 }
 
 impl<'p> Workshop<'p> {
+    /// For these migrations: a store that any of them writes to is opened for writing at once.
     #[must_use]
-    pub fn new(project: &'p Project, look: bool, options: JobOptions) -> Self {
-        Self {
+    pub fn new(
+        project: &'p Project,
+        look: bool,
+        options: JobOptions,
+        migrations: &[&Migration],
+    ) -> Self {
+        let mut workshop = Self {
             project,
             look,
             options,
@@ -68,10 +74,14 @@ impl<'p> Workshop<'p> {
             written: BTreeSet::new(),
             made: BTreeSet::new(),
             scratch: Vec::new(),
+        };
+        for step in migrations.iter().flat_map(|m| &m.steps) {
+            workshop.note_stores(step);
         }
+        workshop
     }
 
-    /// Makes migrations ready that come one after the other.
+    /// Makes migrations ready, of those that this was made for.
     ///
     /// # Errors
     /// Everything that is wrong with any of them.
@@ -80,11 +90,6 @@ impl<'p> Workshop<'p> {
         migrations: &[&Migration],
         options: &MigrationOptions,
     ) -> Result<Vec<Ready>, Failure> {
-        for migration in migrations {
-            for step in &migration.steps {
-                self.note_stores(step);
-            }
-        }
         let mut ready = Vec::new();
         let mut wrong = Vec::new();
         for migration in migrations {

@@ -65,11 +65,8 @@ impl Plan {
                 documents: estimate.documents,
                 bytes: estimate.bytes,
                 time_ms,
-                done: going.is_some_and(|m| {
-                    m.steps
-                        .get(i)
-                        .is_some_and(|s| s.status == StepStatus::Done)
-                }),
+                done: going
+                    .is_some_and(|m| m.steps.get(i).is_some_and(|s| s.status == StepStatus::Done)),
                 inverse: action.inverse(),
             });
         }
@@ -177,9 +174,10 @@ impl Plan {
 /// `about 3 min 20 s`, `at least 3 min 20 s`; `None` where nothing is known.
 #[must_use]
 pub fn total(plans: &[Plan]) -> Option<String> {
-    let (ms, whole) = plans.iter().map(Plan::time).fold((0, true), |a, b| {
-        (a.0 + b.0, a.1 && b.1)
-    });
+    let (ms, whole) = plans
+        .iter()
+        .map(Plan::time)
+        .fold((0, true), |a, b| (a.0 + b.0, a.1 && b.1));
     match (ms, whole) {
         (0, false) => None,
         (ms, true) => Some(format!("about {}", duration(ms))),

@@ -28,7 +28,11 @@ pub fn headline(screen: &Screen, story: &Story<'_>) {
 pub fn steps(screen: &Screen, story: &Story<'_>, more: &dyn Fn(usize) -> Option<String>) {
     let all = &story.state.steps;
     let kinds = all.iter().map(|s| s.kind.len()).max().unwrap_or(0);
-    let names = all.iter().map(|s| s.name.chars().count()).max().unwrap_or(0);
+    let names = all
+        .iter()
+        .map(|s| s.name.chars().count())
+        .max()
+        .unwrap_or(0);
     let numbers = all.len().to_string().len();
     for (i, step) in all.iter().enumerate() {
         let (mark, mood) = story.mark(step);

@@ -79,11 +79,18 @@ impl Story<'_> {
                     self.going_back()
                 )
             }
-            S::Running => format!("{id} was killed at {since} in {}", self.here()),
+            S::Running => format!(
+                "{id} was killed in {}; its last sign of life was at {since}",
+                self.here()
+            ),
             S::Undoing => format!(
-                "{id} was killed at {since} while it took itself back{}: {}",
-                self.because(),
-                self.going_back()
+                "{id} was killed while it took itself back, {}; its last sign of life was at {since}. It goes \
+                 back{}",
+                self.going_back(),
+                match self.because() {
+                    why if why.is_empty() => " on request".to_owned(),
+                    why => why,
+                }
             ),
             S::Resting(rest) => {
                 format!(
@@ -307,8 +314,10 @@ impl Story<'_> {
         // The message begins with the step's name.
         let named = steps
             .filter_map(|(i, s)| {
-                let rest = message.strip_prefix(&format!("step {}: ", s.name))?;
-                Some((i, s, rest))
+                let name = format!("step {}: ", s.name);
+                let rest = message.strip_prefix(&name)?;
+                // What a command's step says begins with its name once more.
+                Some((i, s, rest.strip_prefix(&name).unwrap_or(rest)))
             })
             .next();
         match named {
@@ -366,10 +375,21 @@ impl Story<'_> {
                 "whimbrel down".to_owned(),
                 "goes on taking it back".to_owned(),
             )],
-            S::UndoFailed => vec![(
-                "whimbrel down".to_owned(),
-                "tries again what could not be taken back, once its cause is mended".to_owned(),
-            )],
+            S::UndoFailed => {
+                let mut all = vec![(
+                    "whimbrel down".to_owned(),
+                    "tries again what is left, once its cause is mended".to_owned(),
+                )];
+                let left = self.state.steps.iter();
+                let left = left.filter(|s| s.status == StepStatus::UndoFailed);
+                all.extend(left.map(|s| {
+                    (
+                        format!("whimbrel settle {id} {} --done", s.name),
+                        "if you take it back by hand".to_owned(),
+                    )
+                }));
+                all
+            }
             S::Undone if self.failure().is_some() => vec![(
                 "whimbrel up".to_owned(),
                 "applies it again, once its cause is mended".to_owned(),
@@ -453,7 +473,7 @@ impl Story<'_> {
                 StepStatus::Done => Mood::Plain,
                 _ => Mood::Bad,
             };
-            lines.push((mood, format!("{code} {message}")));
+            lines.push((mood, format!("{code} {}", own(step, message))));
         }
         match step.status {
             StepStatus::Running if self.killed() => lines.push((
@@ -475,7 +495,7 @@ impl Story<'_> {
         if let Some((code, message)) = &step.undo_error {
             lines.push((
                 Mood::Bad,
-                format!("could not be taken back: {code} {message}"),
+                format!("could not be taken back: {code} {}", own(step, message)),
             ));
         }
         lines
@@ -516,6 +536,12 @@ impl Story<'_> {
         }
         parts.join(", ")
     }
+}
+
+/// Without the step's own name, which stands beside it.
+fn own<'m>(step: &StepState, message: &'m str) -> &'m str {
+    let name = format!("step {}: ", step.name);
+    message.strip_prefix(&name).unwrap_or(message)
 }
 
 fn nth(n: u32) -> String {

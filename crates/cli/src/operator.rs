@@ -147,9 +147,11 @@ impl Desk {
 }
 
 fn known(state: &State, id: &str) -> Result<MigrationState, Failure> {
-    state.migrations.get(id).cloned().ok_or_else(|| {
-        Failure::usage(format!("the ledger knows no migration {id}"))
-    })
+    state
+        .migrations
+        .get(id)
+        .cloned()
+        .ok_or_else(|| Failure::usage(format!("the ledger knows no migration {id}")))
 }
 
 /// There is nothing to do, and that is said.

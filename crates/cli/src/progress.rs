@@ -168,8 +168,9 @@ impl<'a> View<'a> {
                 self.failed(code.id(), &harmless(&what));
             }
             Event::Notice { message, .. } => {
-                let text = format!("{} {message}", self.screen.err.warn("note:"));
-                self.say(&text);
+                let lines: Vec<_> = message.lines().map(harmless).collect();
+                let note = self.screen.err.warn("note:");
+                self.say(&format!("{note} {}", lines.join("\n      ")));
             }
             Event::Complete { .. } | Event::Error { .. } => self.close(),
             Event::Migration { .. } => self.moment(event),

@@ -138,9 +138,7 @@ impl Steps {
                 self.line(paint.good("✓"), number, &took, &text)
             }
             Moment::StepRetried => self.line(paint.warn("…"), number, "", &format!("{code}{text}")),
-            Moment::StepFailed => {
-                self.line(paint.bad("✗"), number, "", &format!("{code}{text}"))
-            }
+            Moment::StepFailed => self.line(paint.bad("✗"), number, "", &format!("{code}{text}")),
             Moment::Undoing => vec![paint.warn(&text)],
             Moment::StepUndone => self.line(paint.name("↩"), number, "", &text),
             Moment::StepUndoFailed => {

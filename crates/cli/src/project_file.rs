@@ -60,7 +60,12 @@ pub(crate) struct Reader<'a> {
 pub(crate) type Node<'i> = Spanned<DeValue<'i>>;
 
 impl Reader<'_> {
-    pub(crate) fn problem(&mut self, span: Range<usize>, label: impl Into<String>, help: Option<String>) {
+    pub(crate) fn problem(
+        &mut self,
+        span: Range<usize>,
+        label: impl Into<String>,
+        help: Option<String>,
+    ) {
         self.problems.push(Snippet {
             file: self.file.to_owned(),
             source: self.source.clone(),
@@ -74,7 +79,14 @@ impl Reader<'_> {
         self.only(
             root,
             "the project file",
-            &["ledger", "stores", "collections", "run", "migrations", "hook"],
+            &[
+                "ledger",
+                "stores",
+                "collections",
+                "run",
+                "migrations",
+                "hook",
+            ],
         );
         let mut project = Project::empty(dir);
         if let Some(ledger) = self.table(root, "ledger") {
@@ -259,7 +271,11 @@ impl Reader<'_> {
         );
     }
 
-    pub(crate) fn table<'t, 'i>(&mut self, table: &'t DeTable<'i>, name: &str) -> Option<&'t DeTable<'i>> {
+    pub(crate) fn table<'t, 'i>(
+        &mut self,
+        table: &'t DeTable<'i>,
+        name: &str,
+    ) -> Option<&'t DeTable<'i>> {
         let node = table.get(name)?;
         let inner = node.get_ref().as_table();
         if inner.is_none() {

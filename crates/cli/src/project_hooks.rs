@@ -74,7 +74,10 @@ impl Reader<'_> {
     fn moments(&mut self, item: &Node, table: &DeTable) -> Vec<Moment> {
         let words: Vec<&str> = MOMENTS.iter().map(|(word, _)| *word).collect();
         let Some(node) = table.get("on") else {
-            let help = Some(format!("on = [\"step_failed\", \"completed\"]   (known: {})", words.join(", ")));
+            let help = Some(format!(
+                "on = [\"step_failed\", \"completed\"]   (known: {})",
+                words.join(", ")
+            ));
             self.problem(item.span(), "[[hook]] does not say on which moments", help);
             return Vec::new();
         };

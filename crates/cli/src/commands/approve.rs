@@ -34,7 +34,9 @@ pub struct Approve {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Exit codes: 0 written down · 1 what became of the step is known already · 5 lock held")]
+#[command(
+    after_help = "Exit codes: 0 written down · 1 what became of the step is known already · 5 lock held"
+)]
 pub struct Settle {
     /// Which migration
     pub migration: String,
@@ -43,7 +45,11 @@ pub struct Settle {
     pub step: String,
 
     /// It did happen (on the way back: it is taken back)
-    #[arg(long, required_unless_present = "not_done", conflicts_with = "not_done")]
+    #[arg(
+        long,
+        required_unless_present = "not_done",
+        conflicts_with = "not_done"
+    )]
     pub done: bool,
 
     /// It did not happen (on the way back: it is not taken back)
@@ -141,7 +147,10 @@ fn may(rule: &ApproveStep, m: &MigrationState, step: &str, by: &str) -> Result<(
         ),
         _ if !m.open() => refused(
             Code::MigrationOpen,
-            format!("{} is not on its way, so nothing waits for a go-ahead", m.id),
+            format!(
+                "{} is not on its way, so nothing waits for a go-ahead",
+                m.id
+            ),
         ),
         _ => Ok(()),
     }
@@ -159,7 +168,9 @@ pub async fn settle(app: &App, args: &Settle) -> Outcome {
         )
     };
     let Some(step) = m.steps.iter().find(|s| s.name == args.step).filter(unknown) else {
-        let names: Vec<_> = (m.steps.iter().filter(unknown)).map(|s| s.name.as_str()).collect();
+        let names: Vec<_> = (m.steps.iter().filter(unknown))
+            .map(|s| s.name.as_str())
+            .collect();
         return Err(Failure {
             exit: Exit::Failed,
             ..Failure::usage(format!(

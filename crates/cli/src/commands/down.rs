@@ -62,7 +62,11 @@ pub async fn run(app: &App, args: &Down) -> Outcome {
 
 fn nothing(screen: &Screen) -> Exit {
     screen.object(&serde_json::json!({ "migrations": [] }));
-    screen.labelled("ok", Paint::good, "no migration is applied; there is nothing to take back");
+    screen.labelled(
+        "ok",
+        Paint::good,
+        "no migration is applied; there is nothing to take back",
+    );
     Exit::Done
 }
 
@@ -126,7 +130,7 @@ pub async fn take_back(
     let job_options = app.job_options(&RunArgs::default(), project)?;
     let options = migration_job::options(false, false, args.allow_drift);
     // Everything that is wrong comes before the question.
-    let mut workshop = Workshop::new(project, true, job_options.clone());
+    let mut workshop = Workshop::new(project, true, job_options.clone(), &files);
     workshop.ready(&files, &options).await?;
     drop(workshop);
     say_plan(screen, &known, args.dry_run);
@@ -136,7 +140,7 @@ pub async fn take_back(
     screen.confirm(&question(&known))?;
     let engine = app.engine(project).await?;
     let hooks = hooks.start(&engine);
-    let mut workshop = Workshop::new(project, false, job_options);
+    let mut workshop = Workshop::new(project, false, job_options, &files);
     let mut outcome = Ok(Exit::Done);
     for file in files {
         outcome = match workshop.ready(&[file], &options).await {
@@ -188,7 +192,10 @@ fn say_plan(screen: &Screen, known: &[(&MigrationState, &Migration)], dry_run: b
     let all: Vec<_> = known
         .iter()
         .map(|(m, _)| {
-            let steps: Vec<_> = (m.steps.iter().rev()).filter(|s| goes(s)).map(|s| &s.name).collect();
+            let steps: Vec<_> = (m.steps.iter().rev())
+                .filter(|s| goes(s))
+                .map(|s| &s.name)
+                .collect();
             serde_json::json!({ "migration": m.id, "steps": steps, "stays": stays(m) })
         })
         .collect();
@@ -208,7 +215,12 @@ fn say_plan(screen: &Screen, known: &[(&MigrationState, &Migration)], dry_run: b
                 _ if inverse == Some(Inverse::Nothing) => String::new(),
                 n => format!("  ({} written)", plural(n, "document")),
             };
-            screen.line(format!("  ↩ {} {} {}  {how}{wrote}", i + 1, step.kind, step.name));
+            screen.line(format!(
+                "  ↩ {} {} {}  {how}{wrote}",
+                i + 1,
+                step.kind,
+                step.name
+            ));
         }
     }
 }

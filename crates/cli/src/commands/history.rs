@@ -72,7 +72,10 @@ fn say_migrations(screen: &Screen, applications: &[Chapter]) {
             (Some((code, message)), _) => format!("{code} {}", harmless(message)),
             (None, _) => String::new(),
         };
-        let by = match (&chapter.undone_by, chapter.undone_by.as_ref() == Some(&chapter.by)) {
+        let by = match (
+            &chapter.undone_by,
+            chapter.undone_by.as_ref() == Some(&chapter.by),
+        ) {
             (Some(other), false) => format!("{}, back by {other}", chapter.by),
             _ => chapter.by.clone(),
         };
@@ -136,7 +139,11 @@ fn say_line(screen: &Screen, line: &Line, day: &mut String, who: &mut String) {
     if date != day || line.who != *who {
         date.clone_into(day);
         who.clone_from(&line.who);
-        screen.line(format!("{} {}", screen.out.dim(date), screen.out.dim(&line.who)));
+        screen.line(format!(
+            "{} {}",
+            screen.out.dim(date),
+            screen.out.dim(&line.who)
+        ));
     }
     let time = time.get(..8).unwrap_or(time);
     let indent = line.what.chars().take_while(|c| *c == ' ').count();

@@ -48,7 +48,12 @@ pub struct Abort {
     pub id: Option<String>,
 
     /// Why, for the history
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
     pub reason: String,
 
     /// Go on although the file was edited since
@@ -63,7 +68,10 @@ const NONE: &str = "no migration is on its way";
 pub async fn pause(app: &App, args: &Pause) -> Outcome {
     let screen = &app.screen;
     let Some((desk, m)) = meant(app, args.id.as_deref()).await? else {
-        return Ok(nothing(screen, &format!("{NONE}, so there is nothing to pause")));
+        return Ok(nothing(
+            screen,
+            &format!("{NONE}, so there is nothing to pause"),
+        ));
     };
     let Some(lease) = desk.at_work(&m.id).await? else {
         screen.progress(format!(
@@ -95,7 +103,10 @@ pub async fn pause(app: &App, args: &Pause) -> Outcome {
 pub async fn resume(app: &App, args: &Resume) -> Outcome {
     let screen = &app.screen;
     let Some((desk, m)) = meant(app, args.id.as_deref()).await? else {
-        return Ok(nothing(screen, &format!("{NONE}, so there is nothing to go on with")));
+        return Ok(nothing(
+            screen,
+            &format!("{NONE}, so there is nothing to go on with"),
+        ));
     };
     not_at_work(Some(&desk.ledger)).await?;
     let all = migrations::load(&desk.project)?;
@@ -109,7 +120,10 @@ pub async fn resume(app: &App, args: &Resume) -> Outcome {
 pub async fn abort(app: &App, args: &Abort) -> Outcome {
     let screen = &app.screen;
     let Some((desk, m)) = meant(app, args.id.as_deref()).await? else {
-        return Ok(nothing(screen, &format!("{NONE}, so there is nothing to abort")));
+        return Ok(nothing(
+            screen,
+            &format!("{NONE}, so there is nothing to abort"),
+        ));
     };
     let by = person();
     let Some(lease) = desk.at_work(&m.id).await? else {
@@ -139,7 +153,8 @@ pub async fn abort(app: &App, args: &Abort) -> Outcome {
     let m = match heeded {
         Heeded::Yes(m) | Heeded::Gone(m) => m,
         Heeded::NotYet(m) => {
-            screen.progress("it was asked, and goes back as soon as what it has in hand is finished");
+            screen
+                .progress("it was asked, and goes back as soon as what it has in hand is finished");
             return desk.say(screen, &m, Exit::Pending).await;
         }
     };

@@ -4,8 +4,8 @@ use crate::app::{App, is_gone};
 use crate::commands::status_migrations::Migrations;
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
-use crate::paint::{Paint, instant, plural};
 use crate::migration_screen;
+use crate::paint::{Paint, instant, plural};
 use crate::place::without_secret;
 use crate::screen::Screen;
 use crate::summary::{Deed, equation};
@@ -74,7 +74,11 @@ pub async fn run(app: &App, _args: &Status) -> Outcome {
         screen.labelled("ok", Paint::good, "nothing is unfinished");
     }
     if let Some(lease) = lease.as_ref().filter(|l| !l.expired) {
-        let gone = if at_work { "" } else { ", whose process is gone" };
+        let gone = if at_work {
+            ""
+        } else {
+            ", whose process is gone"
+        };
         let text = format!(
             "held by {} since {}{gone}",
             lease.holder,

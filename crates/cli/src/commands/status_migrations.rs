@@ -11,7 +11,9 @@ use crate::project::Project;
 use crate::screen::Screen;
 use crate::{migrations, schemas};
 use whimbrel_model::Timestamp;
-use whimbrel_model::ledger::{JobKind, Lease, MigrationState, RunState, RunStatus, State, StepStatus};
+use whimbrel_model::ledger::{
+    JobKind, Lease, MigrationState, RunState, RunStatus, State, StepStatus,
+};
 use whimbrel_model::migration::{Change, Migration, Standing, StandingKind, standing};
 
 /// Others that moved this long ago are told in a line each.
@@ -82,9 +84,7 @@ impl<'a> Migrations<'a> {
     /// Whether anything is open, pending, edited, gone or wrong.
     #[must_use]
     pub fn unsettled(&self) -> bool {
-        let waits = |s: &Standing| {
-            !matches!(s.kind, StandingKind::Applied | StandingKind::Skipped)
-        };
+        let waits = |s: &Standing| !matches!(s.kind, StandingKind::Applied | StandingKind::Skipped);
         self.invalid.is_some()
             || !self.drifted.is_empty()
             || self.standings.iter().any(waits)
@@ -166,7 +166,11 @@ impl<'a> Migrations<'a> {
         }
         let late: Vec<_> = self.of(&StandingKind::Late);
         for (label, paint, which) in [
-            ("pending", Paint::warn as fn(Paint, &str) -> String, self.of(&StandingKind::Pending)),
+            (
+                "pending",
+                Paint::warn as fn(Paint, &str) -> String,
+                self.of(&StandingKind::Pending),
+            ),
             ("late", Paint::warn, late),
         ] {
             for (i, s) in which.iter().enumerate() {
@@ -177,7 +181,12 @@ impl<'a> Migrations<'a> {
         for (id, changes) in &self.drifted {
             let mut label = "drifted";
             for change in changes {
-                folded(screen, label, Paint::bad, &harmless(&format!("{id}: {change}")));
+                folded(
+                    screen,
+                    label,
+                    Paint::bad,
+                    &harmless(&format!("{id}: {change}")),
+                );
                 label = "";
             }
         }

@@ -113,7 +113,7 @@ pub async fn apply(
     let hooks = crate::hooks::check(screen, project)?;
     let job_options = app.job_options(&RunArgs::default(), project)?;
     let options = how.options();
-    let mut workshop = Workshop::new(project, true, job_options.clone());
+    let mut workshop = Workshop::new(project, true, job_options.clone(), &choice.apply);
     let ready = workshop.ready(&choice.apply, &options).await?;
     let mut plans = Vec::new();
     for one in &ready {
@@ -129,7 +129,7 @@ pub async fn apply(
     let engine = app.engine(project).await?;
     skip(screen, &engine, choice).await?;
     let hooks = hooks.start(&engine);
-    let mut workshop = Workshop::new(project, false, job_options);
+    let mut workshop = Workshop::new(project, false, job_options, &choice.apply);
     let mut outcome = Ok(Exit::Done);
     for migration in &choice.apply {
         let ready = workshop.ready(&[migration], &options).await;
@@ -231,7 +231,11 @@ fn say_plan(screen: &Screen, choice: &Choice<'_>, plans: &[Plan], dry_run: bool)
         plan.print(screen);
     }
     for id in skipped {
-        let what = if dry_run { "would be left out for good" } else { "is left out for good" };
+        let what = if dry_run {
+            "would be left out for good"
+        } else {
+            "is left out for good"
+        };
         screen.line(format!("{} {what}", screen.out.bold(id)));
     }
     if let Some(total) = total(plans) {
@@ -341,4 +345,3 @@ async fn say_preview(
     }
     Ok(())
 }
-
