@@ -1,5 +1,6 @@
 //! One archive: while it is written, and when it is read.
 
+use crate::buffers::Buffers;
 use crate::chunk::{Packed, check_stored, unpack};
 use crate::error::ArchiveError;
 use crate::manifest::{ChunkNote, MAX_MANIFEST, Manifest};
@@ -165,6 +166,7 @@ impl Unfinished {
             hash,
             signed_by: public,
             identities: None,
+            buffers: Buffers::default(),
         })
     }
 
@@ -190,6 +192,7 @@ impl Unfinished {
             hash: blake3::hash(&stored).to_hex().to_string(),
             signed_by,
             identities: None,
+            buffers: Buffers::default(),
         })
     }
 
@@ -224,6 +227,7 @@ pub struct Archive {
     hash: String,
     signed_by: Option<PublicKey>,
     identities: Option<Arc<Identities>>,
+    buffers: Buffers,
 }
 
 impl Archive {
@@ -275,6 +279,7 @@ impl Archive {
             manifest,
             hash,
             signed_by,
+            buffers: Buffers::default(),
         })
     }
 
@@ -355,9 +360,11 @@ impl Archive {
                 self.shown()
             )));
         }
-        unpack(stored, note, self.identities.as_deref()).map_err(|why| ArchiveError {
-            message: format!("{}: {}", self.shown(), why.message),
-            ..why
+        unpack(stored, note, self.identities.as_deref(), &self.buffers).map_err(|why| {
+            ArchiveError {
+                message: format!("{}: {}", self.shown(), why.message),
+                ..why
+            }
         })
     }
 

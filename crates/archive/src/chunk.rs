@@ -1,5 +1,6 @@
 //! One chunk: documents, compressed and perhaps encrypted, with the numbers that let it be checked.
 
+use crate::buffers::Buffers;
 use crate::entry::{Entries, write_key};
 use crate::error::ArchiveError;
 use crate::manifest::ChunkNote;
@@ -121,10 +122,11 @@ pub(crate) fn check_stored(stored: &[u8], note: &ChunkNote) -> Result<(), Archiv
 ///
 /// # Errors
 /// Anything does not match: then none of it is to be used.
-pub fn unpack(
+pub(crate) fn unpack(
     stored: &[u8],
     note: &ChunkNote,
     identities: Option<&Identities>,
+    buffers: &Buffers,
 ) -> Result<Vec<(Key, Bytes)>, ArchiveError> {
     check_stored(stored, note)?;
     let wrong = |what: &str| ArchiveError::invalid(format!("chunk {} {what}", note.name));
@@ -141,14 +143,16 @@ pub fn unpack(
         return Err(wrong("says that it is larger than any chunk"));
     }
     let capacity = usize::try_from(note.raw_bytes).map_err(|_| wrong("is too large"))?;
-    // Never gives more than the capacity, whatever the frame itself says.
-    let raw = zstd::bulk::decompress(compressed, capacity)
+    // Never gives more than fits, whatever the frame itself says.
+    let mut raw = buffers.take(capacity);
+    zstd::bulk::Decompressor::new()
+        .and_then(|mut zstd| zstd.decompress_to_buffer(compressed, &mut raw))
         .map_err(|_| wrong("cannot be decompressed to the size that the manifest says"))?;
     if raw.len() != capacity {
-        return Err(wrong("is smaller than the manifest says"));
+        return Err(wrong("is of another size than the manifest says"));
     }
-    let documents =
-        read_entries(raw.into(), note).map_err(|why| wrong(&format!("is not readable: {why}")))?;
+    let documents = read_entries(buffers.share(raw), note)
+        .map_err(|why| wrong(&format!("is not readable: {why}")))?;
     let ends = documents.first().zip(documents.last());
     if documents.len() as u64 != note.documents {
         return Err(wrong(

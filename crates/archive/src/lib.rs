@@ -7,6 +7,7 @@
 //! `docs/archives.md` describes the format. Nothing here knows a database.
 
 mod archive;
+mod buffers;
 mod chunk;
 mod entry;
 mod error;
@@ -17,7 +18,7 @@ mod sign;
 mod vault;
 
 pub use archive::{Archive, Unfinished};
-pub use chunk::{MAX_DOCUMENT, Packed, pack, unpack};
+pub use chunk::{MAX_DOCUMENT, Packed, pack};
 pub use error::ArchiveError;
 pub use manifest::{AsOf, ChunkNote, CollectionPart, FORMAT, LayoutNote, MAX_CHUNKS, Manifest};
 pub use name::{check_collection_name, check_name};

@@ -11,8 +11,8 @@ use whimbrel_model::{Counts, Event};
 use crate::engine::Engine;
 use crate::error::EngineError;
 
-/// Chunks read at once: each takes a thread and about 12 MB.
-const AT_ONCE: usize = 4;
+/// Chunks read at once: each takes a thread and some 6 MB.
+const AT_ONCE: usize = 2;
 
 /// What reading an archive back has shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
