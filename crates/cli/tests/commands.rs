@@ -25,7 +25,8 @@ fn exit_codes_are_as_documented() {
         );
         ran
     };
-    check(&["status"], 0);
+    // The demo's migration is pending.
+    check(&["status"], 3);
     check(&["no-such-command"], 2);
     check(&["upgrade"], 2);
     // Nobody can be asked here.
@@ -309,7 +310,7 @@ fn a_dry_run_leaves_no_trace() {
             check(arguments, codes);
         }
         for arguments in looks {
-            check(arguments, &[0, 4]);
+            check(arguments, &[0, 3, 4]);
         }
         sandbox.demo_run(&["upgrade", "conversations", "--yes"]);
     }
@@ -519,5 +520,6 @@ fn stop_and_go_on(signal: &str, code: Option<i32>) {
         (counts["enumerated"].as_u64(), counts["written"].as_u64()),
         (Some(3000), Some(2997))
     );
-    assert_eq!(sandbox.demo_run(&["status"]).code, 0);
+    let status = json_lines(&sandbox.demo_run(&["status", "--json"])).remove(0);
+    assert_eq!(status["unfinished"].as_array().map(Vec::len), Some(0), "{status}");
 }
