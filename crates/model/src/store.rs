@@ -77,6 +77,16 @@ pub trait Store: Send + Sync + fmt::Debug {
         Ok(None)
     }
 
+    /// A digest of every document of a range, computed where the documents lie. `None` where the store cannot
+    /// do that, or where the range holds rows that are no documents.
+    async fn digest(
+        &self,
+        _collection: &str,
+        _range: &KeyRange,
+    ) -> Result<Option<Digest>, StoreError> {
+        Ok(None)
+    }
+
     /// Runs statements in the store's own language, in one transaction. Returns how many rows the last
     /// one gave back or changed.
     ///
@@ -91,6 +101,18 @@ pub trait Store: Send + Sync + fmt::Debug {
             "this store has no statements; nothing was done",
         ))
     }
+}
+
+/// What a range holds, in a few bytes. Two digests of the same `kind` that are equal mean equal keys and
+/// bodies; two that differ mean nothing yet (the same number may be written in two ways).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Digest {
+    /// Everything that decides the hash besides the documents: how it is computed, and over which columns.
+    /// Digests of different kinds cannot be compared.
+    pub kind: String,
+    pub documents: u64,
+    /// A sum over the documents' hashes: their order does not count.
+    pub hash: u128,
 }
 
 /// What statements did. Never a value.
