@@ -33,6 +33,8 @@ impl App {
                 std::env::current_dir().map_err(|e| Failure::io("the current folder", &e))?;
             project.ledger = resolve_url(url, &here);
         }
+        // Set once: a command has one project.
+        let _ = self.screen.home.set(format!("{}/", project.dir.display()));
         Ok(project)
     }
 

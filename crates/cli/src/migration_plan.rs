@@ -2,9 +2,8 @@
 
 use crate::failure::Failure;
 use crate::migration_job::{Preview, Ready};
-use crate::paint::{bytes, duration, plural, thousands};
+use crate::paint::{bytes, duration, plural};
 use crate::screen::Screen;
-use crate::table::Table;
 use whimbrel_engine::EngineError;
 use whimbrel_model::ledger::{MigrationState, MigrationStatus, RunStatus, State, StepStatus};
 use whimbrel_model::migration::Inverse;
@@ -137,36 +136,48 @@ impl Plan {
         for line in crate::paint::fold(&self.description, screen.width.saturating_sub(2)) {
             screen.line(format!("  {line}"));
         }
-        let mut table = Table::new(&["", "step", "", "what", "documents", "about", "way back"]);
-        for (i, step) in self.steps.iter().enumerate() {
-            let documents = match (step.documents, step.bytes) {
-                (Some(n), Some(size)) => format!("{} ({})", thousands(n), bytes(size)),
-                (Some(n), None) => thousands(n),
-                (None, Some(size)) => bytes(size),
-                (None, None) => String::new(),
-            };
-            let time = match (step.done, step.time_ms) {
-                (true, _) => "done".to_owned(),
-                (false, Some(ms)) => duration(ms),
-                (false, None) => String::new(),
-            };
-            table.row([
-                format!("  {}", i + 1),
-                step.kind.to_owned(),
-                step.name.clone(),
-                step.what.clone(),
-                documents,
-                time,
-                back(step.inverse),
-            ]);
-        }
-        table.numbers(&[0, 4, 5]);
-        table.print(screen);
+        self.print_steps(screen);
         for step in self.no_return() {
             let loud = screen.out.bad("  NO WAY BACK:");
             screen.line(format!(
                 "{loud} {step}. Once it is done, taking the migration back leaves what it did."
             ));
+        }
+    }
+}
+
+impl Plan {
+    /// A line a step, and below it what it does.
+    fn print_steps(&self, screen: &Screen) {
+        let kinds = self.steps.iter().map(|s| s.kind.len()).max().unwrap_or(0);
+        let names = self.steps.iter().map(|s| s.name.len()).max().unwrap_or(0);
+        let numbers = self.steps.len().to_string().len();
+        for (i, step) in self.steps.iter().enumerate() {
+            let mut facts = Vec::new();
+            facts.extend(step.documents.map(|n| plural(n, "document")));
+            facts.extend(step.bytes.map(bytes));
+            match (step.done, step.time_ms) {
+                (true, _) => facts.push("done already".to_owned()),
+                (false, Some(ms)) => facts.push(format!("about {}", duration(ms))),
+                (false, None) => {}
+            }
+            facts.push(match step.inverse {
+                None => screen.out.bad("no way back"),
+                Some(Inverse::Nothing) => "nothing to take back".to_owned(),
+                inverse => format!("back: {}", back(inverse)),
+            });
+            screen.line(format!(
+                "  {:>numbers$} {:<kinds$} {:<names$}  {}",
+                i + 1,
+                step.kind,
+                step.name,
+                facts.join(", ")
+            ));
+            let indent = " ".repeat(3 + numbers);
+            let room = screen.width.saturating_sub(indent.len());
+            for line in crate::paint::fold(&screen.text(&step.what), room) {
+                screen.line(format!("{indent}{}", screen.out.dim(&line)));
+            }
         }
     }
 }
@@ -206,9 +217,9 @@ pub fn back(inverse: Option<Inverse>) -> String {
         None => "NONE".to_owned(),
         Some(Inverse::Nothing) => "not needed".to_owned(),
         Some(Inverse::Downgrade { to }) => format!("to v{to}"),
-        Some(Inverse::Uncopy) => "uncopy".to_owned(),
-        Some(Inverse::FormerPhase) => "former phase".to_owned(),
-        Some(Inverse::Backward) => "its backward".to_owned(),
+        Some(Inverse::Uncopy) => "removes what it wrote".to_owned(),
+        Some(Inverse::FormerPhase) => "to the former phase".to_owned(),
+        Some(Inverse::Backward) => "runs its backward".to_owned(),
     }
 }
 

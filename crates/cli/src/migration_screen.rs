@@ -3,7 +3,7 @@
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::migration_words::{Mood, Story};
-use crate::paint::{Paint, fold, harmless, plural};
+use crate::paint::{Paint, fold, plural};
 use crate::screen::{LABEL, Screen};
 use whimbrel_engine::Ledger;
 use whimbrel_model::ledger::{MigrationState, MigrationStatus, Rest, State, StepStatus};
@@ -19,7 +19,7 @@ pub fn folded(screen: &Screen, label: &str, paint: fn(Paint, &str) -> String, te
 /// What happened and in what state the data is.
 pub fn headline(screen: &Screen, story: &Story<'_>) {
     let (label, mood) = story.label();
-    folded(screen, label, mood.paint(), &harmless(&story.headline()));
+    folded(screen, label, mood.paint(), &screen.text(&story.headline()));
     folded(screen, "", Paint::bold, &story.data());
 }
 
@@ -50,22 +50,31 @@ pub fn steps(screen: &Screen, story: &Story<'_>, more: &dyn Fn(usize) -> Option<
         );
         let width = 2 + numbers + 1 + kinds + 1 + names;
         let rest = screen.width.saturating_sub(LABEL + width + 12);
+        // Too narrow beside the step, its lines stand below.
+        let beside = rest >= 44;
+        let (indent, rest) = match beside {
+            true => (width + 12, rest),
+            false => (4, screen.width.saturating_sub(LABEL + 4)),
+        };
         let mut lines = Vec::new();
         let mut said = story.step(step);
         said.extend(more(i).map(|text| (Mood::Plain, text)));
         for (mood, text) in said {
-            for line in fold(&harmless(&text), rest.max(24)) {
+            for line in fold(&screen.text(&text), rest) {
                 lines.push(match mood {
                     Mood::Plain => line,
                     other => other.paint()(screen.out, &line),
                 });
             }
         }
-        let first = lines.first().cloned().unwrap_or_default();
+        let first = match beside {
+            true if !lines.is_empty() => lines.remove(0),
+            _ => String::new(),
+        };
         let line = format!("{head}  {took:<8}  {first}");
         screen.labelled("", Paint::bold, line.trim_end());
-        for line in lines.iter().skip(1) {
-            screen.labelled("", Paint::bold, format!("{}{line}", " ".repeat(width + 12)));
+        for line in lines {
+            screen.labelled("", Paint::bold, format!("{}{line}", " ".repeat(indent)));
         }
     }
 }
@@ -80,7 +89,7 @@ pub fn errors(screen: &Screen, story: &Story<'_>) {
                 step.kind,
                 step.name
             );
-            folded(screen, "undo", Paint::bad, &harmless(&text));
+            folded(screen, "undo", Paint::bad, &screen.text(&text));
         }
     }
 }

@@ -40,7 +40,8 @@ pub async fn drive_steps<T>(
     job: impl Future<Output = Result<T, EngineError>>,
 ) -> Result<T, EngineError> {
     let mut view = View::new(screen);
-    view.steps = Some(Steps::new(screen.err, screen.width, steps));
+    let home = screen.home.get().cloned();
+    view.steps = Some(Steps::new(screen.err, screen.width, home, steps));
     drive_with(view, engine, job).await
 }
 
@@ -248,6 +249,7 @@ impl<'a> View<'a> {
             Some(n) if !self.screen.bar => format!(", about {}", plural(n, "document")),
             _ => String::new(),
         };
+        let title = &self.screen.text(title);
         let title = match self.steps.as_ref().map(Steps::running) {
             Some(Some(step)) if self.screen.bar => format!("  {step}: {title}"),
             Some(_) => format!("  {title}"),
@@ -378,23 +380,24 @@ fn clip_painted(title: &str, screen: &Screen) -> String {
 #[must_use]
 pub fn bar(expected: Option<u64>, colours: bool) -> ProgressBar {
     let target = ProgressDrawTarget::stderr_with_hz(10);
+    let cells = if crate::screen::width() < 100 { 16 } else { 28 };
     let (bar, template) = match (expected, colours) {
         (Some(n), true) => (
             ProgressBar::with_draw_target(Some(n), target),
-            "{prefix}\n  {bar:28.cyan/dim} {percent:>3} %  {msg}",
+            format!("{{prefix}}\n  {{bar:{cells}.cyan/dim}} {{percent:>3}} %  {{msg}}"),
         ),
         (Some(n), false) => (
             ProgressBar::with_draw_target(Some(n), target),
-            "{prefix}\n  {bar:28} {percent:>3} %  {msg}",
+            format!("{{prefix}}\n  {{bar:{cells}}} {{percent:>3}} %  {{msg}}"),
         ),
         (None, _) => (
             ProgressBar::with_draw_target(None, target),
-            "{prefix}\n  {spinner} {msg}",
+            "{prefix}\n  {spinner} {msg}".to_owned(),
         ),
     };
     // The templates are constants; should one be wrong, the default style shows as much.
     let style =
-        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
     bar.set_style(style.progress_chars("━━─"));
     bar.enable_steady_tick(Duration::from_millis(200));
     bar

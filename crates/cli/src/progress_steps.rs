@@ -8,6 +8,7 @@ use whimbrel_model::{Event, Moment};
 pub struct Steps {
     paint: Paint,
     width: usize,
+    home: Option<String>,
     /// `copy split`
     names: Vec<String>,
     /// The step at work, from 1, and since when.
@@ -23,10 +24,11 @@ const SEEN: usize = 100;
 
 impl Steps {
     #[must_use]
-    pub fn new(paint: Paint, width: usize, names: Vec<String>) -> Self {
+    pub fn new(paint: Paint, width: usize, home: Option<String>, names: Vec<String>) -> Self {
         Self {
             paint,
             width,
+            home,
             names,
             running: None,
             rules: BTreeMap::new(),
@@ -87,6 +89,7 @@ impl Steps {
         {
             // The first words of a look are the figure; the rest is for the history.
             let value = value.split([':', '(']).next().unwrap_or(value).trim();
+            let value = value.trim_end_matches(" free");
             let limit = threshold.split([',', '(']).next().unwrap_or(threshold);
             let limit = limit
                 .trim_start_matches("more than ")
@@ -113,7 +116,10 @@ impl Steps {
         let took = self.running.map(|(_, begun)| begun.elapsed());
         self.running = None;
         let code = code.map(|c| format!("{c} ")).unwrap_or_default();
-        let text = harmless(message);
+        let mut text = harmless(message);
+        if let Some(home) = &self.home {
+            text = text.replace(home, "");
+        }
         let paint = self.paint;
         match moment {
             Moment::Started => {

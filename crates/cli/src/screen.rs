@@ -3,10 +3,11 @@
 use crate::args::{Color, Global};
 use crate::exit::Exit;
 use crate::failure::{Failure, Snippet, page};
-use crate::paint::Paint;
+use crate::paint::{Paint, fold, harmless};
 use miette::{Diagnostic, LabeledSpan, NamedSource};
 use std::fmt;
 use std::io::{BufRead, IsTerminal, Write};
+use std::sync::OnceLock;
 
 /// How this process talks: results to stdout, progress and errors to stderr.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub struct Screen {
     pub bar: bool,
     /// Columns to write in.
     pub width: usize,
+    /// The project's folder with a slash behind it: paths in it are shown from there.
+    pub home: OnceLock<String>,
     yes: bool,
     can_ask: bool,
 }
@@ -50,8 +53,20 @@ impl Screen {
             err: paint(stderr),
             bar: stderr && !global.json && !global.quiet,
             width: width(),
+            home: OnceLock::new(),
             yes: global.yes,
             can_ask: std::io::stdin().is_terminal() && stderr && !global.json,
+        }
+    }
+
+    /// A text of a ledger or a file, so that it cannot drive the terminal, its paths as short as they can be
+    /// said.
+    #[must_use]
+    pub fn text(&self, text: &str) -> String {
+        let text = harmless(text);
+        match self.home.get() {
+            Some(home) => text.replace(home, ""),
+            None => text,
         }
     }
 
@@ -126,7 +141,8 @@ impl Screen {
                     .next("add --yes to go ahead, or --dry-run to see what would happen"),
             );
         }
-        write_err(&format!("{what} {} ", self.err.bold("Go ahead? [y/N]")));
+        let what = fold(what, self.width.saturating_sub(1)).join("\n");
+        write_err(&format!("{what}\n{} ", self.err.bold("Go ahead? [y/N]")));
         let mut answer = String::new();
         std::io::stdin()
             .lock()
@@ -266,7 +282,9 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-fn width() -> usize {
+/// Columns of the terminal, or as many as `COLUMNS` says.
+#[must_use]
+pub fn width() -> usize {
     let given = std::env::var("COLUMNS")
         .ok()
         .and_then(|c| c.parse::<u16>().ok());

@@ -521,5 +521,9 @@ fn stop_and_go_on(signal: &str, code: Option<i32>) {
         (Some(3000), Some(2997))
     );
     let status = json_lines(&sandbox.demo_run(&["status", "--json"])).remove(0);
-    assert_eq!(status["unfinished"].as_array().map(Vec::len), Some(0), "{status}");
+    assert_eq!(
+        status["unfinished"].as_array().map(Vec::len),
+        Some(0),
+        "{status}"
+    );
 }

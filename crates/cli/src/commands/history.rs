@@ -7,7 +7,7 @@ use crate::commands::status::status_word;
 use crate::exit::Exit;
 use crate::failure::Outcome;
 use crate::migrations;
-use crate::paint::{duration, fold, harmless, instant, thousands};
+use crate::paint::{duration, fold, instant, thousands};
 use crate::screen::Screen;
 use crate::table::Table;
 use clap::Args;
@@ -69,7 +69,7 @@ fn say_migrations(screen: &Screen, applications: &[Chapter]) {
         let took = took.and_then(|end| between(&chapter.started_at, end));
         let why = match (&chapter.cause, chapter.outcome) {
             (Some((code, _)), "applied") | (Some((code, _)), "on its way") => code.to_string(),
-            (Some((code, message)), _) => format!("{code} {}", harmless(message)),
+            (Some((code, message)), _) => format!("{code} {}", screen.text(message)),
             (None, _) => String::new(),
         };
         let by = match (
@@ -104,7 +104,7 @@ fn say_runs(screen: &Screen, runs: &[&RunState]) {
     for run in runs {
         table.row([
             run.run.clone(),
-            run.job.title.clone(),
+            screen.text(&run.job.title),
             status_word(run.status).to_owned(),
             thousands(run.counts.enumerated),
             thousands(run.counts.written),
@@ -148,7 +148,7 @@ fn say_line(screen: &Screen, line: &Line, day: &mut String, who: &mut String) {
     let time = time.get(..8).unwrap_or(time);
     let indent = line.what.chars().take_while(|c| *c == ' ').count();
     let width = screen.width.saturating_sub(12 + indent);
-    for (i, text) in fold(&harmless(&line.what), width).iter().enumerate() {
+    for (i, text) in fold(&screen.text(&line.what), width).iter().enumerate() {
         let head = if i == 0 { time } else { "        " };
         screen.line(format!("  {head}  {}{text}", " ".repeat(indent)));
     }

@@ -99,7 +99,7 @@ pub async fn run(app: &App, _args: &Status) -> Outcome {
         without_secret(&project.ledger)
     );
     if !screen.quiet {
-        screen.labelled("ledger", Paint::bold, screen.out.dim(&ledger));
+        screen.labelled("ledger", Paint::bold, screen.out.dim(&screen.text(&ledger)));
     }
     migration_screen::advice(screen, &advice);
     Ok(exit(!unfinished.is_empty() || migrations.unsettled()))

@@ -6,9 +6,9 @@ use crate::failure::Failure;
 use crate::migration_choice::drifted;
 use crate::migration_screen::{self, folded};
 use crate::migration_words::{Advice, Story};
-use crate::paint::{Paint, harmless, plural, thousands};
+use crate::paint::{Paint, clip, plural, thousands};
 use crate::project::Project;
-use crate::screen::Screen;
+use crate::screen::{LABEL, Screen};
 use crate::{migrations, schemas};
 use whimbrel_model::Timestamp;
 use whimbrel_model::ledger::{
@@ -120,7 +120,7 @@ impl<'a> Migrations<'a> {
         for other in others {
             let other = self.story(other);
             let (label, mood) = other.label();
-            folded(screen, label, mood.paint(), &harmless(&other.headline()));
+            folded(screen, label, mood.paint(), &screen.text(&other.headline()));
         }
     }
 
@@ -174,7 +174,9 @@ impl<'a> Migrations<'a> {
             ("late", Paint::warn, late),
         ] {
             for (i, s) in which.iter().enumerate() {
-                let text = format!("{}  {}", s.id, screen.out.dim(&s.description));
+                let room = screen.width.saturating_sub(LABEL + 2 + s.id.len());
+                let description = clip(&screen.text(&s.description), room);
+                let text = format!("{}  {}", s.id, screen.out.dim(&description));
                 screen.labelled(if i == 0 { label } else { "" }, paint, text);
             }
         }
@@ -185,7 +187,7 @@ impl<'a> Migrations<'a> {
                     screen,
                     label,
                     Paint::bad,
-                    &harmless(&format!("{id}: {change}")),
+                    &screen.text(&format!("{id}: {change}")),
                 );
                 label = "";
             }
@@ -213,7 +215,7 @@ impl<'a> Migrations<'a> {
         ] {
             if let Some((at, what)) = last {
                 let text = format!("{}: {what}", when(&at, self.now));
-                folded(screen, label, Paint::bold, &harmless(&text));
+                folded(screen, label, Paint::bold, &screen.text(&text));
             }
         }
     }
