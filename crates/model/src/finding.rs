@@ -182,12 +182,13 @@ impl Verification {
     pub fn worst(&self) -> Option<Severity> {
         let compared = self.comparisons.iter().filter(|c| !c.equal());
         let failed = self.checks.iter().filter(|c| !c.passed);
-        let severities = compared
-            .map(|_| Severity::Critical)
-            .chain(failed.map(|c| match c.error {
-                Some(_) => Severity::Critical,
-                None => c.severity,
-            }));
+        let severities =
+            compared
+                .map(|_| Severity::Critical)
+                .chain(failed.map(|c| match c.error {
+                    Some(_) => Severity::Critical,
+                    None => c.severity,
+                }));
         severities.min()
     }
 }

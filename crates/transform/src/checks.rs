@@ -3,9 +3,10 @@
 use crate::JsonSchema;
 use crate::table::{Table, hash_text};
 use std::path::Path;
+use whimbrel_model::check::{FieldTest, FieldTypes};
 use whimbrel_model::rule::FieldPath;
 use whimbrel_model::transform::Validate;
-use whimbrel_model::{Code, DocContext, DocError, Draft, Value};
+use whimbrel_model::{Code, DocContext, DocError, Draft};
 
 /// What a `[validate]` table asks for. Reading it:
 ///
@@ -19,26 +20,8 @@ use whimbrel_model::{Code, DocContext, DocError, Draft, Value};
 pub(crate) struct Checks {
     schema: Option<JsonSchema>,
     required: Vec<FieldPath>,
-    types: Vec<(FieldPath, Vec<&'static str>)>,
+    types: Vec<(FieldPath, FieldTest)>,
 }
-
-/// Type names as in [`Value::type_name`], and `number` for any of the three kinds of number.
-const TYPES: [&str; 14] = [
-    "null",
-    "bool",
-    "int",
-    "double",
-    "decimal",
-    "number",
-    "timestamp",
-    "string",
-    "bytes",
-    "reference",
-    "geopoint",
-    "vector",
-    "array",
-    "map",
-];
 
 impl Checks {
     /// `folder` is where the table's file lies.
@@ -59,7 +42,7 @@ impl Checks {
                         return None;
                     };
                     let path = table.source.path(span.clone(), path)?;
-                    Some((path, types_named(table, span, names)?))
+                    Some((path, FieldTest::Types(types_named(table, span, names)?)))
                 })
                 .collect()
         });
@@ -69,6 +52,13 @@ impl Checks {
             required,
             types,
         }
+    }
+
+    fn typed(&self) -> impl Iterator<Item = (&FieldPath, &FieldTypes)> {
+        self.types.iter().filter_map(|(path, test)| match test {
+            FieldTest::Types(types) => Some((path, types)),
+            _ => None,
+        })
     }
 
     /// The same as a JSON Schema, for the compatibility check. Where a JSON Schema was given it is that
@@ -82,8 +72,12 @@ impl Checks {
         for path in &self.required {
             require(&mut schema, path.names());
         }
-        for (path, types) in &self.types {
-            let types: Vec<_> = types.iter().filter_map(|name| json_type(name)).collect();
+        for (path, types) in self.typed() {
+            let types: Vec<_> = types
+                .names()
+                .iter()
+                .filter_map(|name| json_type(name))
+                .collect();
             give_type(&mut schema, path.names(), &types);
         }
         Some(schema)
@@ -115,26 +109,10 @@ fn types_named(
     table: &Table<'_, '_>,
     span: std::ops::Range<usize>,
     names: &str,
-) -> Option<Vec<&'static str>> {
-    let mut types = Vec::new();
-    for name in names.split('|').map(str::trim) {
-        match TYPES.iter().find(|known| **known == name) {
-            Some(known) => types.push(*known),
-            None => {
-                let message = format!("{name:?} is no type; there are {}", TYPES.join(", "));
-                table.source.error(span, message);
-                return None;
-            }
-        }
-    }
-    Some(types)
-}
-
-fn is_of(value: &Value, types: &[&str]) -> bool {
-    let name = value.type_name();
-    types.iter().any(|wanted| {
-        *wanted == name || (*wanted == "number" && matches!(name, "int" | "double" | "decimal"))
-    })
+) -> Option<FieldTypes> {
+    FieldTypes::parse(names)
+        .map_err(|message| table.source.error(span, message))
+        .ok()
 }
 
 /// A JSON Schema type that a type of ours is shown as.
@@ -196,26 +174,22 @@ fn give_type(schema: &mut serde_json::Value, names: &[String], types: &[&str]) -
     give_type(property, rest, types)
 }
 
+fn judge(doc: &mut Draft, path: &FieldPath, test: &FieldTest) -> Result<(), DocError> {
+    test.judge(path.get(doc)?)
+        .map_err(|message| DocError::new(Code::DocInvalid, message).at(path.to_string()))
+}
+
 impl Validate for Checks {
     fn validate(&self, doc: &mut Draft, cx: &DocContext<'_>) -> Result<(), DocError> {
         for path in &self.required {
-            let there = match path.names() {
-                [name] => doc.contains(name),
-                _ => path.get(doc)?.is_some(),
-            };
+            // A member of the document itself is found without being parsed.
+            let there = matches!(path.names(), [name] if doc.contains(name));
             if !there {
-                let error = DocError::new(Code::DocInvalid, "a required field is missing");
-                return Err(error.at(path.to_string()));
+                judge(doc, path, &FieldTest::Required)?;
             }
         }
         for (path, types) in &self.types {
-            if let Some(value) = path.get(doc)?
-                && !is_of(value, types)
-            {
-                let (wanted, found) = (types.join(" or "), value.type_name());
-                let message = format!("the field must be {wanted}, not {found}");
-                return Err(DocError::new(Code::DocInvalid, message).at(path.to_string()));
-            }
+            judge(doc, path, types)?;
         }
         match &self.schema {
             Some(schema) => schema.validate(doc, cx),
@@ -228,9 +202,9 @@ impl Validate for Checks {
         for path in &self.required {
             hash_text(b'r', &path.to_string(), &mut hasher);
         }
-        for (path, types) in &self.types {
+        for (path, types) in self.typed() {
             hash_text(b't', &path.to_string(), &mut hasher);
-            hash_text(b'n', &types.join("|"), &mut hasher);
+            hash_text(b'n', &types.names().join("|"), &mut hasher);
         }
         if let Some(schema) = &self.schema {
             hash_text(b's', &schema.checksum(), &mut hasher);

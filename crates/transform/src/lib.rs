@@ -2,6 +2,7 @@
 //! loaders of a project's files.
 
 mod checks;
+mod checks_file;
 mod error;
 mod json_schema;
 mod judge;
@@ -15,6 +16,7 @@ mod table;
 mod transform;
 mod version;
 
+pub use checks_file::{load_checks, parse_checks};
 pub use error::LoadError;
 pub use json_schema::{JsonSchema, compare_json_schemas};
 pub use judge::{judge, judge_all};

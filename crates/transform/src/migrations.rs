@@ -3,7 +3,7 @@
 mod abort;
 mod meaning;
 mod step;
-mod units;
+pub(crate) mod units;
 
 use crate::table::{Source, Table};
 use crate::{LoadError, ScriptLimits, load_rules};

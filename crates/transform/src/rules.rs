@@ -331,7 +331,7 @@ fn merge(table: &Table<'_, '_>) -> Option<Merge> {
 }
 
 /// `{ field = "a.b", equals = 1 }`, or `{ all = [...] }`, `{ any = [...] }`, `{ not = {...} }`.
-fn filter(table: &Table<'_, '_>) -> Option<Filter> {
+pub(crate) fn filter(table: &Table<'_, '_>) -> Option<Filter> {
     let several = |name| {
         table.tables(name).map(|list| {
             let parts: Vec<_> = list.iter().map(filter).collect();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 /// `90s`, `5m`, `1h30m`, `250ms`: the units from the greatest on, each once.
-pub(super) fn parse_duration(text: &str) -> Option<Duration> {
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     const UNITS: [(&str, u64); 5] = [
         ("d", 86_400_000),
         ("h", 3_600_000),
@@ -65,14 +65,14 @@ pub(super) fn parse_size(text: &str) -> Option<u64> {
 }
 
 /// `1%` is 0.01.
-pub(super) fn parse_share(text: &str) -> Option<f64> {
+pub(crate) fn parse_share(text: &str) -> Option<f64> {
     let number = text.trim().strip_suffix('%')?.trim();
     let plain = number.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     let percent: f64 = number.parse().ok().filter(|_| plain)?;
     (0.0..=100.0).contains(&percent).then_some(percent / 100.0)
 }
 
-pub(super) fn duration(table: &Table<'_, '_>, key: &'static str) -> Option<Duration> {
+pub(crate) fn duration(table: &Table<'_, '_>, key: &'static str) -> Option<Duration> {
     let found = parse_duration(table.text(key)?);
     if found.is_none() {
         table.error(

@@ -36,6 +36,7 @@
 //! may overrun the time: the engine looks at the clock between operations.
 
 mod compile;
+mod condition;
 mod fault;
 mod inward;
 mod outward;
@@ -47,6 +48,7 @@ mod version;
 mod writer;
 
 pub use crate::LoadError as ScriptError;
+pub use condition::ScriptCondition;
 pub use sandbox::ScriptLimits;
 pub use transform::ScriptTransform;
 pub use validate::ScriptValidate;

@@ -372,6 +372,8 @@
     for (let i = 0; i < expressions.length; i++) expressions[i].lastIndex = 0;
     return fn(document, context);
   };
+  const invokePair = (fn, ms, a0, b0, document, itsKey, other) =>
+    invoke((document, context) => fn(document, other, context), ms, a0, b0, document, itsKey, undefined);
 
   for (const root of [
     G, context, lazy,
@@ -388,5 +390,6 @@
     // The engine has integers apart from doubles, and makes an integer of a whole double wherever it can,
     // but not of a sum of two doubles.
     (lessHalf) => lessHalf + 0.5,
+    invokePair,
   ];
 })

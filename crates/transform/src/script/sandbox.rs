@@ -94,9 +94,10 @@ pub(super) enum Part {
     Vector,
     Text,
     AddHalf,
+    InvokePair,
 }
 
-const PARTS: usize = Part::AddHalf as usize + 1;
+const PARTS: usize = Part::InvokePair as usize + 1;
 
 /// The engine's side of one sandbox: values that live as long as it does.
 pub(super) struct Kit<'js> {
@@ -420,6 +421,26 @@ impl<'js> Session<'_, 'js> {
         document: Value<'js>,
         group: Option<Value<'js>>,
     ) -> Result<Value<'js>, Fault> {
+        self.invoke(Part::Invoke, export, document, group)
+    }
+
+    /// Calls an export with two documents.
+    pub fn call_pair(
+        &self,
+        export: usize,
+        document: Value<'js>,
+        other: Value<'js>,
+    ) -> Result<Value<'js>, Fault> {
+        self.invoke(Part::InvokePair, export, document, Some(other))
+    }
+
+    fn invoke(
+        &self,
+        part: Part,
+        export: usize,
+        document: Value<'js>,
+        last: Option<Value<'js>>,
+    ) -> Result<Value<'js>, Fault> {
         let ctx = &self.kit.ctx;
         let function = self
             .kit
@@ -436,11 +457,11 @@ impl<'js> Session<'_, 'js> {
             (seed as u32).cast_signed(),
         );
         let key = key_value(ctx, self.cx.key)?;
-        let group = group.unwrap_or_else(|| Value::new_undefined(ctx.clone()));
+        let last = last.unwrap_or_else(|| Value::new_undefined(ctx.clone()));
         let result = self
             .kit
-            .function(Part::Invoke)?
-            .call((function, now, a, b, document, key, group))?;
+            .function(part)?
+            .call((function, now, a, b, document, key, last))?;
         Ok(result)
     }
 

@@ -46,7 +46,7 @@ pub(super) fn judge(
     let verdict = script.run(cx, |session| {
         let given = Given::new(session, doc)?;
         let answer = session.call(export, given.object.clone().into_value(), None)?;
-        verdict(&answer)
+        verdict(&answer, "validate")
     });
     match verdict {
         Ok(Verdict::Valid) => Ok(()),
@@ -70,12 +70,13 @@ pub(super) fn judge(
     }
 }
 
-enum Verdict {
+/// What a function that judges has returned.
+pub(super) enum Verdict {
     Valid,
     Invalid(Vec<String>),
 }
 
-fn verdict(answer: &Value<'_>) -> Result<Verdict, Fault> {
+pub(super) fn verdict(answer: &Value<'_>, function: &str) -> Result<Verdict, Fault> {
     if answer.is_undefined() || answer.is_null() {
         return Ok(Verdict::Valid);
     }
@@ -92,25 +93,25 @@ fn verdict(answer: &Value<'_>) -> Result<Verdict, Fault> {
     if let Some(array) = answer.as_object()
         && writer::is_list(array)?
     {
-        return reasons(array);
+        return reasons(array, function);
     }
-    Err(wrong(answer.type_name()))
+    Err(wrong(function, answer.type_name()))
 }
 
-fn wrong(what: &str) -> Fault {
+fn wrong(function: &str, what: &str) -> Fault {
     Fault::doc(
         Code::DocResult,
-        format!("validate returned {what}; it may return a boolean, a text or an array of texts"),
+        format!("{function} returned {what}; it may return a boolean, a text or an array of texts"),
     )
 }
 
-fn reasons(array: &Object<'_>) -> Result<Verdict, Fault> {
+fn reasons(array: &Object<'_>, function: &str) -> Result<Verdict, Fault> {
     let mut reasons = Vec::new();
     for i in 0..writer::length_of(array)? {
         let item: Value<'_> = array.get(i)?;
         let text = item
             .as_string()
-            .ok_or_else(|| wrong("an array of other things"))?;
+            .ok_or_else(|| wrong(function, "an array of other things"))?;
         reasons.push(text.to_string()?);
     }
     Ok(if reasons.is_empty() {

@@ -20,6 +20,11 @@ export type Down<From = Doc, To = Doc> = (doc: From, ctx: Context) => To;
 /** True or nothing: valid. False, a message or messages, or an exception: not valid. */
 export type Validate<D = Doc> = (doc: D, ctx: Context) => boolean | string | string[] | null | undefined | void;
 
+/** The same for a check; an exception says that the check could not be done. */
+export type Check<D = Doc> = (doc: D, ctx: Context) => ReturnType<Validate>;
+/** A check of a pair: `other` is the document of the same key in the other collection, or null. */
+export type CheckPair<D = Doc, O = Doc> = (doc: D, other: O | null, ctx: Context) => ReturnType<Validate>;
+
 export interface Emit<D = Doc> {
   /** The rule's own target where it is left out. */
   collection?: string;
