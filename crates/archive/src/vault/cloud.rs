@@ -19,6 +19,8 @@ pub(super) fn open(url: &str) -> Result<(Arc<dyn ObjectStore>, Place), ArchiveEr
     if bucket.is_empty() {
         return Err(wrong("it names no bucket".to_owned()));
     }
+    // Fails where a provider is chosen already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let root = Place::parse(path.trim_matches('/')).map_err(|why| wrong(why.to_string()))?;
     let store: Arc<dyn ObjectStore> = match scheme {
         "s3" | "s3a" => Arc::new(
