@@ -168,7 +168,12 @@ async fn chosen(project: &Project, names: &[String]) -> Result<Vec<BackupPlace>,
         let store = match stores.get(&one.store) {
             Some(store) => Arc::clone(store),
             None => {
-                let store = one.open(true, false).await?;
+                // A store that is not there is no empty one: its path may be wrong.
+                let opened = one.open(true, false).await;
+                let store = opened.map_err(|failure| match names.is_empty() {
+                    true => failure.next("or name what to save: whimbrel backup STORE --to …"),
+                    false => failure,
+                })?;
                 stores.insert(one.store.clone(), Arc::clone(&store));
                 store
             }
