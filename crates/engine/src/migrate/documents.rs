@@ -98,8 +98,21 @@ impl StepAction for UpgradeAction {
         job.to = self.from;
         job.options = undo_options(&self.job.options, cx);
         let runs = runs(cx, &self.job.place, JobScope::Upgrade)?;
-        let done = cx.engine.undo_upgrade(job, &runs).await?;
-        undone(done.run, &done.counts, &self.job.place)
+        let mut total: Option<Counts> = None;
+        let mut last = None;
+        for _ in 0..=SWEEPS {
+            let done = cx.engine.undo_upgrade(job.clone(), &runs).await?;
+            last = done.run.or(last);
+            total = Some(match total {
+                Some(before) => gone_through_again(&before, done.counts),
+                None => done.counts,
+            });
+            // An undo is cut at the keys of its start, too; the app may have inserted in the newer shape since.
+            if done.counts.written == 0 {
+                break;
+            }
+        }
+        undone(last, &total.unwrap_or_default(), &self.job.place)
     }
 }
 
@@ -396,8 +409,19 @@ fn passed_once(cx: &StepContext<'_>, place: &Place) -> Result<bool, StepError> {
     Ok(runs(cx, place, JobScope::Upgrade)?.iter().any(done))
 }
 
-/// What became of the documents that the step's runs looked at, each counted once: a collection that was
-/// gone through again counts as the last run found it, with what the runs before had written as written.
+/// What became of a collection's documents over two runs: as the later one found them, with what the former
+/// had written as written.
+fn gone_through_again(before: &Counts, mut counts: Counts) -> Counts {
+    let theirs = before.written.min(counts.unchanged);
+    counts.unchanged -= theirs;
+    counts.written += theirs;
+    counts.derived += before.derived;
+    counts.removed += before.removed;
+    counts.conflicts += before.conflicts;
+    counts
+}
+
+/// What became of the documents that the step's runs looked at, each counted once.
 fn counts_of(cx: &StepContext<'_>) -> Result<Counts, StepError> {
     let ledger = cx.engine.ledger.as_ref().ok_or_else(no_ledger)?;
     let state = ledger.state();
@@ -406,15 +430,10 @@ fn counts_of(cx: &StepContext<'_>) -> Result<Counts, StepError> {
         let Some(run) = state.runs.get(run) else {
             continue;
         };
-        let mut counts = run.counts;
-        if let Some(before) = by_subject.get(run.job.subject.as_str()) {
-            let theirs = before.written.min(counts.unchanged);
-            counts.unchanged -= theirs;
-            counts.written += theirs;
-            counts.derived += before.derived;
-            counts.removed += before.removed;
-            counts.conflicts += before.conflicts;
-        }
+        let counts = match by_subject.get(run.job.subject.as_str()) {
+            Some(before) => gone_through_again(before, run.counts),
+            None => run.counts,
+        };
         by_subject.insert(&run.job.subject, counts);
     }
     let mut total = Counts::default();

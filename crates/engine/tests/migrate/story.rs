@@ -260,12 +260,14 @@ impl Story {
     async fn converge(&mut self, mut up: bool) -> MigrationStatus {
         for _ in 0..5 {
             self.settle().await;
+            let known = self.known().await;
+            // There is only one way from there.
+            up &= known.is_none_or(|m| m.status != MigrationStatus::UndoFailed);
             let state = self.command(up, false).await;
             let state = state.unwrap_or_else(|e| panic!("{e}, {}", self.told()));
             match state.status {
                 MigrationStatus::Applied if up => return state.status,
                 MigrationStatus::Undone => return state.status,
-                MigrationStatus::UndoFailed => up = false,
                 _ => {}
             }
         }

@@ -20,7 +20,7 @@ use crate::world::{
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    // A `backup` step is still to come into this table: its row goes here, and into `Kind::part`.
+    Backup,
     Upgrade,
     Copy,
     Verify,
@@ -72,8 +72,20 @@ const FULL: End = Breaks(Code::LedgerFailed);
 const GONE: End = Rests(Code::StoreUnavailable);
 
 // What makes no sense is not here: `phase`, `command` and `approve` need no store, so none can be gone or
-// full; `verify` writes none, and its undo and that of `approve` do nothing, so a store is not missed.
-const TABLE: [(Kind, Fault, End); 68] = [
+// full; `backup` and `verify` write none (the disk of an archive is its vault's own to test), and their undo
+// and that of `approve` do nothing, so a store is not missed. `approve` judges nothing that could be invalid,
+// and its ledger is that of `phase`.
+const TABLE: [(Kind, Fault, End); 78] = [
+    (K::Backup, F::ForwardFails, Undone),
+    (K::Backup, F::ValidateFails, Undone),
+    (K::Backup, F::UndoFails, UndoFailed),
+    (K::Backup, F::Killed, DEAD),
+    (K::Backup, F::KilledUndoing, DEAD),
+    (K::Backup, F::LeaseLost, LOST),
+    (K::Backup, F::LeaseLostUndoing, LOST),
+    (K::Backup, F::StoreGone, GONE),
+    (K::Backup, F::LedgerFull, FULL),
+    (K::Backup, F::LedgerFullUndoing, FULL),
     (K::Upgrade, F::ForwardFails, Undone),
     (K::Upgrade, F::ValidateFails, Undone),
     (K::Upgrade, F::UndoFails, UndoFailed),
@@ -184,6 +196,7 @@ impl Kind {
     fn part(self, tools: &Tools) -> Part {
         let name = "spoilt";
         match self {
+            K::Backup => tools.backup(name),
             K::Upgrade => tools.upgrade(name, "chats", 1, 3),
             K::Copy => tools.copy(name, "chats", "messages", split()),
             K::Verify => tools.verify_upgraded(name, "first", 2),
@@ -205,7 +218,7 @@ impl Kind {
         };
         match self {
             K::Upgrade | K::Copy => Some((Call::Write, moment, 2)),
-            K::Verify if !fault.undoing() => Some((Call::Read, moment, 2)),
+            K::Backup | K::Verify if !fault.undoing() => Some((Call::Read, moment, 2)),
             K::Sql => Some((Call::Statement, moment, 1)),
             _ => None,
         }
@@ -350,7 +363,7 @@ async fn check_applied(world: &World, kind: Kind, before: &Picture, what: &str) 
                 .collections
                 .insert("notes".into(), now.of("notes").clone());
         }
-        K::Verify | K::Approve => {}
+        K::Backup | K::Verify | K::Approve => {}
     }
     assert_eq!(now, expected, "{what}");
 }
@@ -547,6 +560,7 @@ macro_rules! rows {
 }
 
 rows! {
+    backup: K::Backup;
     upgrade: K::Upgrade;
     copy: K::Copy;
     verify: K::Verify;

@@ -7,16 +7,18 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use whimbrel_engine::migrate::{
-    ApproveAction, CopyAction, Metered, MigrationJob, MigrationOptions, PhaseAction, RunAction,
-    Secrets, StepAction, UpgradeAction, VerifyAction,
+    ApproveAction, BackupAction, CopyAction, Metered, MigrationJob, MigrationOptions, PhaseAction,
+    RunAction, Secrets, StepAction, UpgradeAction, VerifyAction,
 };
-use whimbrel_engine::{CopyJob, Engine, EngineError, JobOptions, PROVENANCE, Place, UpgradeJob};
+use whimbrel_engine::{
+    BackupPlace, CopyJob, Engine, EngineError, JobOptions, PROVENANCE, Place, UpgradeJob,
+};
 use whimbrel_model::ledger::{
     MigrationState, MigrationStatus, Rest, RunStatus, StepState, StepStatus,
 };
 use whimbrel_model::migration::{
-    AbortRule, Action, ApproveStep, CopyStep, Migration, Phase, PhaseStep, RunStep, Step, StepKind,
-    UpgradeStep, VerifyStep,
+    AbortRule, Action, ApproveStep, BackupStep, CopyStep, Migration, Phase, PhaseStep, RunStep,
+    Step, StepKind, UpgradeStep, VerifyStep,
 };
 use whimbrel_model::rule::{CopyRule, OnError};
 use whimbrel_model::{Body, Guard, Key, KeyKind, Map, Store, Write, WriteOutcome};
@@ -373,6 +375,29 @@ impl Tools {
         });
         let jobs = vec![self.copy_job(from, to, rule)];
         self.part(name, kind, VerifyAction::Copied(jobs))
+    }
+
+    /// Of the first collection, into a folder of the project.
+    pub fn backup(&self, name: &str) -> Part {
+        let kind = StepKind::Backup(BackupStep {
+            collections: vec!["app/first".to_owned()],
+            to: "backups".to_owned(),
+            recipients: Vec::new(),
+            sign: None,
+        });
+        let saved = BackupPlace {
+            place: self.app_place("first"),
+            version_field: "_schemaVersion".to_owned(),
+        };
+        let action = BackupAction {
+            collections: vec![saved],
+            to: "backups".to_owned(),
+            base: self.project.clone(),
+            recipients: None,
+            key: None,
+            options: self.pace.clone(),
+        };
+        self.part(name, kind, action)
     }
 
     pub fn phase(&self, name: &str, to: Phase) -> Part {
