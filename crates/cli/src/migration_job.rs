@@ -37,7 +37,7 @@ pub struct Workshop<'p> {
 
 /// What a step does to documents, for showing it beforehand.
 pub enum Preview {
-    Upgrade(UpgradeJob),
+    Upgrade(Box<UpgradeJob>),
     Copy(Vec<CopyJob>),
     Nothing,
 }
@@ -208,7 +208,7 @@ impl<'p> Workshop<'p> {
                     .await?;
                 note_place(places, &job.place);
                 let from = upgrade.from.unwrap_or(1);
-                let preview = Preview::Upgrade(job.clone());
+                let preview = Preview::Upgrade(Box::new(job.clone()));
                 (Arc::new(UpgradeAction { job, from }), preview)
             }
             StepKind::Copy(copy) => {

@@ -60,6 +60,7 @@ impl Story<'_> {
     }
 
     /// What happened, in a sentence.
+    // tidy: long because it has one short arm for each status.
     #[must_use]
     pub fn headline(&self) -> String {
         use MigrationStatus as S;

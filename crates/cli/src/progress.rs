@@ -68,7 +68,7 @@ async fn drive_with<T>(
                 engine.stop();
                 view.say(match view.steps {
                     None => "stopping: the chunks at work are finished and recorded (Ctrl-C again leaves at once)",
-                    Some(_) => "stopping: what is at work is recorded, then the migration rests (Ctrl-C again leaves at once)",
+                    Some(_) => "stopping: what is at work is recorded, then it rests (Ctrl-C again: at once)",
                 });
             }
         }

@@ -7,6 +7,7 @@ use crate::failure::{Failure, Outcome};
 use crate::migration_screen;
 use crate::paint::{Paint, instant, plural};
 use crate::place::without_secret;
+use crate::project::Project;
 use crate::screen::Screen;
 use crate::summary::{Deed, equation};
 use clap::Args;
@@ -25,23 +26,13 @@ pub struct Status {}
 pub async fn run(app: &App, _args: &Status) -> Outcome {
     let project = app.project()?;
     let screen = &app.screen;
-    let now = SystemClock.now();
     let Some(ledger) = app.ledger_to_read(&project).await? else {
-        let empty = State::default();
-        let migrations = Migrations::look(&project, &empty, None, now);
-        screen.object(&serde_json::json!({
-            "ledger": without_secret(&project.ledger), "records": 0, "unfinished": [], "waiting": {}, "lease": null,
-            "migrations": migrations.to_json(0), "next": migrations.advice(false),
-        }));
-        screen.line("nothing has run here yet: there is no ledger");
-        migrations.say_files(screen, &project);
-        migration_screen::advice(screen, &migrations.advice(false));
-        return Ok(exit(migrations.unsettled()));
+        return Ok(nothing_yet(screen, &project));
     };
     let state = ledger.state();
     let lease = ledger.journal().lease().await?;
     let waiting = waiting(&ledger).await?;
-    let migrations = Migrations::look(&project, &state, lease.as_ref(), now);
+    let migrations = Migrations::look(&project, &state, lease.as_ref(), SystemClock.now());
     let unfinished: Vec<&RunState> = state
         .order
         .iter()
@@ -103,6 +94,21 @@ pub async fn run(app: &App, _args: &Status) -> Outcome {
     }
     migration_screen::advice(screen, &advice);
     Ok(exit(!unfinished.is_empty() || migrations.unsettled()))
+}
+
+/// Without a ledger there may still be files.
+fn nothing_yet(screen: &Screen, project: &Project) -> Exit {
+    let empty = State::default();
+    let migrations = Migrations::look(project, &empty, None, SystemClock.now());
+    let advice = migrations.advice(false);
+    screen.object(&serde_json::json!({
+        "ledger": without_secret(&project.ledger), "records": 0, "unfinished": [], "waiting": {}, "lease": null,
+        "migrations": migrations.to_json(0), "next": advice,
+    }));
+    screen.line("nothing has run here yet: there is no ledger");
+    migrations.say_files(screen, project);
+    migration_screen::advice(screen, &advice);
+    exit(migrations.unsettled())
 }
 
 fn exit(unsettled: bool) -> Exit {

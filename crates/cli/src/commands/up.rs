@@ -193,10 +193,10 @@ pub async fn say_end(app: &App, project: &Project, state: &MigrationState) -> Ou
     screen.object(&migration_screen::to_json(&story, waiting));
     migration_screen::headline(screen, &story);
     migration_screen::errors(screen, &story);
-    migration_screen::say_waiting(screen, waiting);
     if !screen.quiet {
         screen.labelled("", Paint::bold, screen.out.dim(&story.small()));
     }
+    migration_screen::say_waiting(screen, waiting);
     let mut advice = story.advice();
     if waiting > 0 {
         let why = "what waits there, and why".into();
