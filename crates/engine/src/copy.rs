@@ -187,7 +187,7 @@ impl CopyJob {
         })
     }
 
-    fn check(&self) -> Result<(), EngineError> {
+    pub(crate) fn check(&self) -> Result<(), EngineError> {
         let wrong = |message: String| {
             Err(EngineError::Job {
                 code: Code::RulesInvalid,

@@ -107,54 +107,6 @@ impl Deliverer {
         Ok(())
     }
 
-    /// Whether each unit's target documents are other than it wants them; nothing is written.
-    pub(crate) async fn differing(
-        self: &Arc<Self>,
-        units: Vec<Unit>,
-    ) -> Result<Vec<(Unit, Result<bool, DocError>)>, EngineError> {
-        let mut judged = Vec::with_capacity(units.len());
-        let mut there = Vec::with_capacity(units.len());
-        for unit in units {
-            // A collection that was never made holds nothing.
-            if self.all_exist(&unit).await? {
-                there.push(unit);
-            } else {
-                judged.push((unit, Ok(true)));
-            }
-        }
-        let seen = self.look(&there).await?;
-        let me = Arc::clone(self);
-        let plans = tokio::task::spawn_blocking(move || {
-            let judge = |unit: Unit| {
-                let plan = me.plan(&unit, &seen);
-                (unit, plan.map(|plan| !plan.writes.is_empty()))
-            };
-            there.into_iter().map(judge).collect::<Vec<_>>()
-        })
-        .await
-        .map_err(|e| EngineError::Counts(format!("a comparison ended abnormally ({e})")))?;
-        judged.extend(plans);
-        Ok(judged)
-    }
-
-    async fn all_exist(&self, unit: &Unit) -> Result<bool, EngineError> {
-        let own = unit.outputs.iter().map(|o| self.collection_of(o));
-        let provenance = unit.provenance.as_ref().map(|_| PROVENANCE);
-        for collection in own.chain(provenance) {
-            let known = self.fresh.lock().is_ok_and(|f| f.contains_key(collection));
-            if known {
-                continue;
-            }
-            if self.target.store.describe(collection).await?.is_none() {
-                return Ok(false);
-            }
-            if let Ok(mut fresh) = self.fresh.lock() {
-                fresh.insert(collection.to_owned(), false);
-            }
-        }
-        Ok(true)
-    }
-
     /// Creates the target collections that are missing, and notes which are empty.
     async fn ensure(&self, units: &[Unit]) -> Result<(), EngineError> {
         let mut wanted: BTreeMap<&str, KeyKind> = BTreeMap::new();

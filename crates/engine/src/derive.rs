@@ -71,7 +71,7 @@ impl Deriver {
     }
 
     /// Whether documents are copied as their very bytes.
-    fn flows_through(&self) -> bool {
+    pub(crate) fn flows_through(&self) -> bool {
         let rule = &self.rule;
         rule.read_as.is_none()
             && rule.filter.is_none()

@@ -29,6 +29,27 @@ use crate::throttle::Throttle;
 #[async_trait]
 pub(crate) trait Work: Send + Sync + 'static {
     async fn handle(&self, page: Page, cx: &ChunkContext) -> Result<Handled, EngineError>;
+
+    /// Reads the next documents of a range and handles them. Returns what became of them, and the last key
+    /// that is done with; without one the range is at its end. A job that reads two ends side by side has its
+    /// own way.
+    async fn take(
+        &self,
+        pages: &dyn Pages,
+        range: &KeyRange,
+        limit: u32,
+        cx: &ChunkContext,
+    ) -> Result<(Handled, Option<Key>), EngineError> {
+        let page = pages.next(range, limit).await?;
+        let last = page.last.clone();
+        // The last page may still name rows whose keys are unreadable.
+        if last.is_none() && page.rejects.is_empty() {
+            return Ok((Handled::default(), None));
+        }
+        let handled = self.handle(page, cx).await?;
+        let through = handled.through.clone().or(last);
+        Ok((handled, through))
+    }
 }
 
 /// What is fixed for a run, and what is special about one chunk.
@@ -412,12 +433,6 @@ impl Shared {
         limit: u32,
         again: bool,
     ) -> Result<(Handled, Option<Key>), EngineError> {
-        let page = self.job.pages.next(range, limit).await?;
-        let last = page.last.clone();
-        // The last page may still name rows whose keys are unreadable.
-        if last.is_none() && page.rejects.is_empty() {
-            return Ok((Handled::default(), None));
-        }
         let cx = ChunkContext {
             run: self.run.clone(),
             fence: self.lease.fence(),
@@ -425,9 +440,8 @@ impl Shared {
             again,
             waiting: self.waiting,
         };
-        let handled = self.job.work.handle(page, &cx).await?;
-        let through = handled.through.clone().or(last);
-        Ok((handled, through))
+        let pages = self.job.pages.as_ref();
+        self.job.work.take(pages, range, limit, &cx).await
     }
 
     async fn checkpoint(

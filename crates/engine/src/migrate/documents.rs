@@ -14,6 +14,7 @@ use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::options::{JobOptions, Place, Threshold};
 use crate::upgrade::{UpgradeJob, upgrade_subject};
+use crate::verify::CompareJob;
 
 /// How often an upgrade goes through its collection again for what the app wrote in an older shape
 /// meanwhile.
@@ -314,15 +315,26 @@ impl VerifyAction {
             }
             Self::Copied(jobs) => {
                 for job in jobs {
-                    let counts = cx.engine.compare_copy(job).await?.counts;
-                    if counts.written > 0 {
+                    let job = CompareJob::of(job.clone());
+                    let found = cx.engine.compare_unrecorded(job.clone()).await?;
+                    let differ = found.missing + found.extra + found.differing;
+                    if differ > 0 {
                         let message = format!(
-                            "{} of {} documents of {} differ from what {} holds, or are missing there",
-                            counts.written, counts.enumerated, job.source, job.target
+                            "{differ} of {} documents of {} differ from what {} holds, or are missing or left over there",
+                            found.source_documents, job.copy.source, job.copy.target
                         );
                         return Err(StepError::terminal(Code::StepInvalid, message));
                     }
-                    within(&counts, job.options.max_failed, &job.source)?;
+                    let counts = Counts {
+                        enumerated: found.source_documents,
+                        unchanged: found
+                            .source_documents
+                            .saturating_sub(found.skipped + found.unreadable),
+                        skipped: found.skipped,
+                        quarantined: found.unreadable,
+                        ..Counts::default()
+                    };
+                    within(&counts, job.options.max_failed, &job.copy.source)?;
                     total.add(&counts);
                 }
             }
