@@ -2,9 +2,11 @@
 //! somebody who goes on writing.
 
 mod altered;
+mod columns;
 #[path = "../common/mod.rs"]
 mod common;
 mod crashes;
+mod faults;
 mod live;
 mod naming;
 mod restoring;
