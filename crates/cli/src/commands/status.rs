@@ -84,12 +84,9 @@ pub async fn run(app: &App, _args: &Status) -> Outcome {
         let last = state.order.last().and_then(|id| state.runs.get(id));
         say_last(screen, last.filter(|last| !unfinished.contains(last)));
     }
-    let records = plural(state.seq, "record");
-    let ledger = format!(
-        "{}: {records}, the chain holds",
-        without_secret(&project.ledger)
-    );
     if !screen.quiet {
+        let (name, records) = (without_secret(&project.ledger), plural(state.seq, "record"));
+        let ledger = format!("{name}: {records}, the chain holds");
         screen.labelled("ledger", Paint::bold, screen.out.dim(&screen.text(&ledger)));
     }
     migration_screen::advice(screen, &advice);
