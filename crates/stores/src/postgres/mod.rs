@@ -6,6 +6,7 @@ mod catalog;
 mod columns;
 pub(crate) mod connect;
 mod copy;
+mod digest;
 mod document;
 mod error;
 mod held;
@@ -32,8 +33,8 @@ use table::{Table, quoted};
 use tokio_postgres::Error;
 use whimbrel_model::store::{Description, StatementOutcome};
 use whimbrel_model::{
-    Body, Code, Document, Key, KeyKind, KeyRange, Limits, Page, Store, StoreError, StoreErrorKind,
-    Write, WriteOutcome,
+    Body, Code, Digest, Document, Key, KeyKind, KeyRange, Limits, Page, Store, StoreError,
+    StoreErrorKind, Write, WriteOutcome,
 };
 
 /// How many partitions may be worked on at once.
@@ -461,6 +462,16 @@ impl Store for PgStore {
             tables.push(table);
         }
         write::write(self, writes, &tables).await
+    }
+
+    async fn digest(
+        &self,
+        collection: &str,
+        range: &KeyRange,
+    ) -> Result<Option<Digest>, StoreError> {
+        let table = self.table(collection).await?;
+        let client = self.connections.get().await?;
+        digest::digest(self, &client, &table, range).await
     }
 
     async fn statement(&self, text: &str) -> Result<StatementOutcome, StoreError> {

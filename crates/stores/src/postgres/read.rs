@@ -19,13 +19,13 @@ const SAMPLE_PAGES: i64 = 2500;
 const KEYS_A_PART: i64 = 64;
 
 /// A range's bounds as parameters.
-struct Bounds {
+pub(super) struct Bounds {
     after: Vec<Single<Key>>,
     through: Vec<Single<Key>>,
 }
 
 impl Bounds {
-    fn new(table: &Table, range: &KeyRange) -> Self {
+    pub fn new(table: &Table, range: &KeyRange) -> Self {
         let params = |key: &Option<Key>| match key {
             Some(key) => keys::params(&table.keys, key),
             None => Vec::new(),
@@ -36,7 +36,7 @@ impl Bounds {
         }
     }
 
-    fn params(&self) -> Params<'_> {
+    pub fn params(&self) -> Params<'_> {
         let all = self.after.iter().chain(&self.through);
         all.map(|p| p as _).collect()
     }

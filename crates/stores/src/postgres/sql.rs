@@ -231,6 +231,23 @@ impl Sql {
         format!("SELECT count(*) FROM {} t{range}", self.table)
     }
 
+    /// A digest of a range. Columns: rows, rows without a body, two sums of hashes, and what decides the
+    /// hashes on this server. Parameters: the range's bounds.
+    pub fn digest(&self, key: &str, body: &str, after: bool, through: bool) -> String {
+        let (range, _) = self.range(after, through);
+        // OFFSET keeps the planner from writing the texts' expressions out twice. A collation other than "C"
+        // could hash equal what is not the same.
+        format!(
+            "SELECT count(*), count(*) FILTER (WHERE s.b IS NULL), \
+             coalesce(sum(hashtextextended(s.b, hashtextextended(s.k, 0))), 0)::text, \
+             coalesce(sum(hashtextextended(s.b, hashtextextended(s.k, 1))), 0)::text, \
+             concat_ws(' ', current_setting('server_version_num')::int4 / 10000, \
+               current_setting('server_encoding'), hashtextextended('whimbrel', 1)) \
+             FROM (SELECT {key} COLLATE \"C\" AS k, {body} COLLATE \"C\" AS b FROM {} t{range} OFFSET 0) s",
+            self.table
+        )
+    }
+
     /// The greatest key of a range.
     pub fn greatest(&self, keys: &[KeyColumn], after: bool, through: bool) -> String {
         let (range, _) = self.range(after, through);

@@ -4,6 +4,7 @@
 //! quoted and values bound. Generated columns are not fields: they follow from the others. A `NULL` and a
 //! missing field are the same in a column.
 
+mod digest;
 mod error;
 mod field;
 mod held;
@@ -31,7 +32,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use table::Table;
 use whimbrel_model::store::{Description, StatementOutcome};
 use whimbrel_model::{
-    Body, Code, Document, Key, KeyKind, KeyRange, Limits, Page, Store, StoreError, Write,
+    Body, Code, Digest, Document, Key, KeyKind, KeyRange, Limits, Page, Store, StoreError, Write,
     WriteOutcome,
 };
 
@@ -453,6 +454,19 @@ impl Store for SqliteStore {
                 write::apply(connection, &shared.name, &ready, version)
             })
             .await
+    }
+
+    async fn digest(
+        &self,
+        collection: &str,
+        range: &KeyRange,
+    ) -> Result<Option<Digest>, StoreError> {
+        let (collection, range) = (collection.to_owned(), range.clone());
+        self.read(move |shared, connection| {
+            let table = shared.table(connection, &collection)?;
+            digest::digest(connection, &shared.name, &table, &range)
+        })
+        .await
     }
 
     async fn statement(&self, text: &str) -> Result<StatementOutcome, StoreError> {
