@@ -16,7 +16,7 @@ use clap::Args;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use whimbrel_engine::{JobOptions, RetryReport, UpgradeJob};
-use whimbrel_model::ledger::JobSpec;
+use whimbrel_model::ledger::{JobKind, JobSpec};
 
 #[derive(Debug, Args)]
 #[command(
@@ -78,6 +78,15 @@ pub async fn retry(app: &App, args: &Retry) -> Outcome {
         let Some(spec) = state.runs.get(run).map(|r| &r.job) else {
             continue;
         };
+        if matches!(spec.kind, JobKind::Backup | JobKind::Restore) {
+            // Their documents wait for another archive, or for another target.
+            app.screen.line(format!(
+                "not tried: {} of {subject}: the same command does that, and takes them out",
+                plural(*count, "document")
+            ));
+            left += count;
+            continue;
+        }
         if args.run.dry_run {
             app.screen
                 .object(&serde_json::json!({ "would_retry": subject, "documents": count }));
