@@ -6,6 +6,7 @@
 
 mod backup;
 mod check;
+mod checks;
 mod chunk;
 pub mod clock;
 mod copy;
@@ -39,6 +40,7 @@ mod verify;
 
 pub use backup::{BackupJob, BackupPlace, BackupReport};
 pub use check::{CheckJob, SchemaCheck};
+pub use checks::{Checked, ChecksJob, ChecksOptions, PreparedCheck};
 pub use clock::{Clock, SystemClock};
 pub use copy::{CopyJob, CopyPreview, TargetPreview};
 pub use engine::Engine;

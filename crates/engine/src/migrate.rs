@@ -8,7 +8,7 @@ mod hooks;
 mod metered;
 mod operate;
 mod orchestrate;
-mod process;
+pub(crate) mod process;
 mod redact;
 mod run_step;
 mod secrets;

@@ -17,7 +17,7 @@ const GRACE: Duration = Duration::from_secs(3);
 const LINGER: Duration = Duration::from_millis(500);
 
 /// A program to run.
-pub(super) struct Program {
+pub(crate) struct Program {
     /// Its name and its arguments.
     pub command: Vec<String>,
     pub folder: PathBuf,
@@ -30,7 +30,7 @@ pub(super) struct Program {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ended {
+pub(crate) enum Ended {
     Exit(i32),
     /// Killed by somebody else.
     Signal(i32),
@@ -40,14 +40,14 @@ pub(super) enum Ended {
 
 /// What became of a program that was started.
 #[derive(Debug)]
-pub(super) struct Finished {
+pub(crate) struct Finished {
     pub ended: Ended,
     pub output: Output,
 }
 
 /// The end of what a program wrote.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Output {
+pub(crate) struct Output {
     pub tail: Vec<u8>,
     /// Whether `tail` lacks a beginning.
     pub cut: bool,
@@ -60,7 +60,7 @@ impl Program {
     ///
     /// # Errors
     /// It could not be started, or not be waited for.
-    pub(super) async fn run(&self, stop: impl Future<Output = ()>) -> Result<Finished, Trouble> {
+    pub(crate) async fn run(&self, stop: impl Future<Output = ()>) -> Result<Finished, Trouble> {
         let child = self
             .command()?
             .spawn()
@@ -161,7 +161,7 @@ impl Program {
 
 /// Why nothing, or nothing more, is known of a program.
 #[derive(Debug)]
-pub(super) enum Trouble {
+pub(crate) enum Trouble {
     /// It never ran, and why.
     Start(String),
     Wait(io::Error),
