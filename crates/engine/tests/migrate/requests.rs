@@ -108,7 +108,7 @@ async fn a_pause_in_the_middle_rests_and_goes_on_from_the_checkpoint() {
     );
     assert_eq!(state.cause, None);
     // The same run, each document once.
-    assert_eq!(counted(&*ledger(world.path()).await.state()), (20, 2));
+    assert_eq!(counted(&ledger(world.path()).await.state()), (20, 2));
     world.check_ledger("paused").await;
 
     // The same on the way down.

@@ -165,11 +165,11 @@ impl Trouble {
     }
 
     fn journal_call(&self, point: Point) -> Result<(), JournalError> {
-        if point.call == JournalCall::Append {
-            if let Some(Blow::Mode(mode)) = self.due(Call::Append, point.moment) {
-                self.struck.store(true, Ordering::SeqCst);
-                *self.mode.lock().unwrap() = mode;
-            }
+        if point.call == JournalCall::Append
+            && let Some(Blow::Mode(mode)) = self.due(Call::Append, point.moment)
+        {
+            self.struck.store(true, Ordering::SeqCst);
+            *self.mode.lock().unwrap() = mode;
         }
         let message = match (self.mode(), point.moment) {
             (Mode::Dead, _) => "the process is dead",
