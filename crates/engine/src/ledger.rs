@@ -324,7 +324,10 @@ fn run_of(entry: &Entry) -> Option<&whimbrel_model::ledger::RunId> {
         | Entry::RunCompleted { run, .. }
         | Entry::RunInterrupted { run, .. }
         | Entry::RunAborted { run, .. } => Some(run),
-        Entry::LeaseBroken { .. } | Entry::Migration { .. } | Entry::PhaseChanged { .. } => None,
+        Entry::LeaseBroken { .. }
+        | Entry::Migration { .. }
+        | Entry::PhaseChanged { .. }
+        | Entry::Verified(_) => None,
     }
 }
 

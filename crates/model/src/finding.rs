@@ -163,6 +163,17 @@ pub struct CheckResult {
     pub elapsed_ms: u64,
 }
 
+impl CheckResult {
+    /// How bad it is where it failed: a check that could not be done is critical.
+    #[must_use]
+    pub fn gravity(&self) -> Severity {
+        match self.error {
+            Some(_) => Severity::Critical,
+            None => self.severity,
+        }
+    }
+}
+
 /// A whole verification.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Verification {
@@ -182,13 +193,9 @@ impl Verification {
     pub fn worst(&self) -> Option<Severity> {
         let compared = self.comparisons.iter().filter(|c| !c.equal());
         let failed = self.checks.iter().filter(|c| !c.passed);
-        let severities =
-            compared
-                .map(|_| Severity::Critical)
-                .chain(failed.map(|c| match c.error {
-                    Some(_) => Severity::Critical,
-                    None => c.severity,
-                }));
+        let severities = compared
+            .map(|_| Severity::Critical)
+            .chain(failed.map(CheckResult::gravity));
         severities.min()
     }
 }

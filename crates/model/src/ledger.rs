@@ -3,6 +3,7 @@
 mod journal;
 mod migration;
 mod state;
+mod verified;
 
 pub use journal::{
     Filed, Journal, JournalError, Lease, PreimageBlock, PreimageHit, QuarantineItem, Request,
@@ -11,7 +12,8 @@ pub use migration::{
     MigrationEntry, MigrationState, MigrationStatus, PhaseState, Rest, StepPlan, StepRef,
     StepReport, StepState, StepStatus,
 };
-pub use state::{FoldError, PartitionState, RunState, RunStatus, State};
+pub use state::{FoldError, PartitionState, RunState, RunStatus, State, VerificationState};
+pub use verified::{Compared, FailedCheck, VERIFICATION_OLD_SECONDS, Verified};
 
 use crate::migration::Phase;
 use crate::{Code, Key, KeyRange, Timestamp};
@@ -186,6 +188,8 @@ pub enum Entry {
         epoch: u64,
         by: String,
     },
+    /// A verification came to its end.
+    Verified(Box<Verified>),
 }
 
 /// An entry as it stands in the ledger.

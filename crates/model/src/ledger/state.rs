@@ -2,8 +2,9 @@
 
 use super::{
     ALTERED, Counts, Entry, JobSpec, MigrationEntry, MigrationState, MigrationStatus, NO_HASH,
-    PhaseState, Record, RunId, StepRef,
+    PhaseState, Record, RunId, StepRef, Verified,
 };
+use crate::check::Baselines;
 use crate::migration::Phase;
 use crate::{Code, Key, KeyRange};
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,14 @@ pub struct RunState {
     pub step: Option<StepRef>,
 }
 
+/// A verification, and when it ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VerificationState {
+    pub at: String,
+    #[serde(flatten)]
+    pub found: Verified,
+}
+
 /// The ledger's state: a pure fold over its records.
 #[derive(Clone, Debug, PartialEq)]
 pub struct State {
@@ -59,6 +68,10 @@ pub struct State {
     pub applied: Vec<String>,
     /// By `store/collection`; `off` where there is none.
     pub phases: BTreeMap<String, PhaseState>,
+    /// In the order they ended, without what they measured.
+    pub verifications: Vec<VerificationState>,
+    /// What was last measured, by check.
+    pub baselines: Baselines,
 }
 
 impl Default for State {
@@ -71,6 +84,8 @@ impl Default for State {
             migrations: BTreeMap::new(),
             applied: Vec::new(),
             phases: BTreeMap::new(),
+            verifications: Vec::new(),
+            baselines: Baselines::new(),
         }
     }
 }
@@ -241,6 +256,12 @@ impl State {
                 };
                 self.phases.insert(collection.clone(), state);
             }
+            Entry::Verified(found) => {
+                let mut found = found.as_ref().clone();
+                self.baselines.append(&mut found.baselines);
+                let at = record.at.clone();
+                self.verifications.push(VerificationState { at, found });
+            }
         }
         Ok(())
     }
@@ -377,6 +398,34 @@ mod tests {
             }
         }
         assert_eq!(state.runs["r"].status, RunStatus::Completed);
+    }
+
+    #[test]
+    fn verifications_are_kept_and_their_baselines_are_the_newest() {
+        use crate::check::{Baseline, LatencyBaseline};
+        let mut state = State::default();
+        for p50_us in [1, 2] {
+            let latency = LatencyBaseline {
+                p50_us,
+                ..LatencyBaseline::default()
+            };
+            let baseline = Baseline {
+                latency: Some(latency),
+                ..Baseline::default()
+            };
+            let entry = Entry::Verified(Box::new(Verified {
+                title: "verify".into(),
+                baselines: [("fast".to_owned(), baseline)].into(),
+                ..Verified::default()
+            }));
+            let record = record(&state, entry);
+            let again: Entry = serde_json::from_str(&record.entry_text()).unwrap();
+            assert_eq!(again, record.entry);
+            state.apply(&record).unwrap();
+        }
+        assert_eq!(state.verifications.len(), 2);
+        assert_eq!(state.baselines["fast"].latency.unwrap().p50_us, 2);
+        assert!(state.verifications.iter().all(|v| v.found.baselines.is_empty()));
     }
 
     #[test]
