@@ -36,6 +36,7 @@ mod tally;
 mod throttle;
 mod undo;
 mod upgrade;
+mod verified;
 mod verify;
 
 pub use backup::{BackupJob, BackupPlace, BackupReport};
