@@ -1,13 +1,16 @@
 //! Migrations: steps in order, each change of state in the ledger before and after, and the way back.
 
 mod action;
+mod ascent;
 mod backup_step;
 mod control;
+mod descent;
 mod documents;
 mod hooks;
 mod metered;
 mod operate;
 mod orchestrate;
+mod passage;
 pub(crate) mod process;
 mod redact;
 mod run_step;

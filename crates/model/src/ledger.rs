@@ -2,6 +2,7 @@
 
 mod journal;
 mod migration;
+mod migration_fold;
 mod state;
 mod verified;
 

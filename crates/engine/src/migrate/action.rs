@@ -139,7 +139,10 @@ impl From<EngineError> for StepError {
                 // A job re-reads what is unknown; trying again is how it does.
                 (StoreErrorKind::Transient | StoreErrorKind::Unknown, _) => Fault::Transient,
             },
-            EngineError::Interrupted | EngineError::Journal(_) => Fault::Stopped,
+            // An unfinished run that somebody began by hand: nothing was done, and it can be finished.
+            EngineError::Interrupted | EngineError::Journal(_) | EngineError::Pending(_) => {
+                Fault::Stopped
+            }
             _ => Fault::Terminal,
         };
         Self {

@@ -12,6 +12,7 @@ use whimbrel_model::migration::{Action, Inverse, RunStep};
 use whimbrel_model::{Code, Event, Store, StoreError, StoreErrorKind};
 
 use super::action::{Again, Estimate, Fault, StepAction, StepContext, StepError};
+use super::documents::nothing_to_undo;
 use super::process::{Ended, Finished, Program, Trouble};
 use super::secrets::Secrets;
 use crate::error::EngineError;
@@ -129,6 +130,9 @@ impl StepAction for RunAction {
     }
 
     async fn backward(&self, cx: &StepContext<'_>) -> Result<StepReport, StepError> {
+        if self.did_nothing(cx) {
+            return Ok(nothing_to_undo());
+        }
         match &self.step.backward {
             Some(action) => self.act(action, Direction::Backward, cx).await,
             None => Err(StepError::terminal(
@@ -140,6 +144,18 @@ impl StepAction for RunAction {
 }
 
 impl RunAction {
+    /// Statements run in one transaction: those that failed changed nothing, and their `backward` would meet
+    /// what is not there. (Of a command nobody knows how far it came.)
+    fn did_nothing(&self, cx: &StepContext<'_>) -> bool {
+        let refused = cx.state.error.as_ref().is_some_and(|(code, _)| {
+            !matches!(
+                code,
+                Code::StepInvalid | Code::StepUnknown | Code::StepTimeout | Code::StoreUnknown
+            )
+        });
+        matches!(self.step.forward, Action::Sql { .. }) && cx.state.report.is_none() && refused
+    }
+
     async fn act(
         &self,
         action: &Action,
