@@ -147,12 +147,11 @@ impl RunAction {
     /// Statements run in one transaction: those that failed changed nothing, and their `backward` would meet
     /// what is not there. (Of a command nobody knows how far it came.)
     fn did_nothing(&self, cx: &StepContext<'_>) -> bool {
-        let refused = cx.state.error.as_ref().is_some_and(|(code, _)| {
-            !matches!(
-                code,
-                Code::StepInvalid | Code::StepUnknown | Code::StepTimeout | Code::StoreUnknown
-            )
-        });
+        // The store's own word for it (`WB-S…`), and not that it does not know.
+        let refused =
+            cx.state.error.as_ref().is_some_and(|(code, _)| {
+                code.id().starts_with("WB-S") && *code != Code::StoreUnknown
+            });
         matches!(self.step.forward, Action::Sql { .. }) && cx.state.report.is_none() && refused
     }
 
