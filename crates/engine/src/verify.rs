@@ -92,11 +92,12 @@ impl Engine {
         self.compare_as(job, self.ledger.is_some()).await
     }
 
-    /// As part of something that has its own record.
-    pub(crate) async fn compare_unrecorded(
-        &self,
-        job: CompareJob,
-    ) -> Result<Comparison, EngineError> {
+    /// [`Engine::compare`] without a run in the ledger: where nothing may be written, or as part of something
+    /// that has its own record.
+    ///
+    /// # Errors
+    /// As [`Engine::compare`].
+    pub async fn compare_unrecorded(&self, job: CompareJob) -> Result<Comparison, EngineError> {
         self.compare_as(job, false).await
     }
 
@@ -335,7 +336,11 @@ impl CompareJob {
                 "a sample of {share} is no share (more than 0, at most 1)"
             ));
         }
-        match self.tolerance.iter().find(|(_, most)| !(*most >= 0.0)) {
+        match self
+            .tolerance
+            .iter()
+            .find(|(_, most)| most.is_nan() || *most < 0.0)
+        {
             Some((path, most)) => wrong(format!("a tolerance of {most} for {path} is no distance")),
             None => Ok(()),
         }

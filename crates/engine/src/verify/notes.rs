@@ -62,6 +62,14 @@ pub(super) enum Judged {
     Certain(Difference),
 }
 
+/// What a collection is asked how it would hold it, and which notes that is for.
+#[derive(Default)]
+struct Asked {
+    places: Vec<usize>,
+    keys: Vec<Key>,
+    bodies: Vec<Body>,
+}
+
 /// What noting saw of the source.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Noted {
@@ -342,8 +350,7 @@ impl Notes {
 
     async fn wanted_notes(&self, units: Vec<(bool, Unit)>) -> Result<Vec<Note>, EngineError> {
         let ends = &self.ends;
-        // By collection: the places, keys and bodies to be asked about.
-        let mut asked: HashMap<String, (Vec<usize>, Vec<Key>, Vec<Body>)> = HashMap::new();
+        let mut asked: HashMap<String, Asked> = HashMap::new();
         let mut notes = Vec::new();
         for (recent, unit) in units {
             for output in unit.outputs {
@@ -353,10 +360,10 @@ impl Notes {
                 if !ends.takes(&output.key) {
                     continue;
                 }
-                let (places, keys, bodies) = asked.entry(collection.clone()).or_default();
-                places.push(notes.len());
-                keys.push(output.key.clone());
-                bodies.push(output.body);
+                let of = asked.entry(collection.clone()).or_default();
+                of.places.push(notes.len());
+                of.keys.push(output.key.clone());
+                of.bodies.push(output.body);
                 notes.push(Note {
                     sources: unit.sources.clone(),
                     recent,
@@ -364,7 +371,12 @@ impl Notes {
                 });
             }
         }
-        for (collection, (places, keys, bodies)) in asked {
+        for (collection, asked) in asked {
+            let Asked {
+                places,
+                keys,
+                bodies,
+            } = asked;
             let held = if ends.exists(&collection).await? {
                 ends.target.store.held(&collection, &keys, bodies).await?
             } else {
