@@ -216,11 +216,15 @@ impl Engine {
                         Side::Own => &prepared.place,
                         Side::Other => &prepared.other,
                     };
-                    course
-                        .places
-                        .extend(place.iter().map(|place| (*side, place.clone())));
+                    match place {
+                        Some(place) => course.places.push((*side, place.clone())),
+                        // It would pass without having seen a document.
+                        None => course.error = Some(unopened("a collection that the check reads")),
+                    }
                 }
-                course.running = Some(Arc::new(Running::new(runner, findings)));
+                if course.error.is_none() {
+                    course.running = Some(Arc::new(Running::new(runner, findings)));
+                }
             }
             Err(why) => course.error = Some(why),
         }
@@ -242,12 +246,15 @@ impl Engine {
             store,
             ..
         } = prepared;
-        let lacks = |what: &str| (Code::CheckImpossible, format!("{what} was not opened"));
-        let own = || place.clone().ok_or_else(|| lacks("the check's collection"));
+        let own = || {
+            place
+                .clone()
+                .ok_or_else(|| unopened("the check's collection"))
+        };
         let there = || {
             other
                 .clone()
-                .ok_or_else(|| lacks("the check's second collection"))
+                .ok_or_else(|| unopened("the check's second collection"))
         };
         let baseline = options.baselines.get(&check.name);
         let patience = options.patience;
@@ -321,7 +328,7 @@ impl Engine {
             CheckKind::Sql { statement, .. } => Box::new(outside::Sql {
                 store: store
                     .clone()
-                    .ok_or_else(|| lacks("the statement's store"))?,
+                    .ok_or_else(|| unopened("the statement's store"))?,
                 statement: statement.clone(),
                 patience,
             }),
@@ -336,6 +343,10 @@ impl Engine {
             }),
         })
     }
+}
+
+fn unopened(what: &str) -> (Code, String) {
+    (Code::CheckImpossible, format!("{what} was not opened"))
 }
 
 struct Maker<'a> {

@@ -86,10 +86,11 @@ pub fn parse_checks(
             .iter()
             .filter_map(|check| reader.check(check, meaning(root.get_ref(), &check.span)))
             .collect();
-        for (i, check) in checks.iter().enumerate() {
-            if checks[..i].iter().any(|other| other.name == check.name) {
-                let message = format!("two checks are called {:?}", check.name);
-                table.error("check", message);
+        for (i, check) in list.iter().enumerate() {
+            let name = check.text("name");
+            if name.is_some() && list[..i].iter().any(|other| other.text("name") == name) {
+                let message = format!("two checks are called {:?}", name.unwrap_or_default());
+                check.error("name", message);
             }
         }
         checks
