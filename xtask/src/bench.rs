@@ -15,6 +15,7 @@ mod random;
 mod report;
 mod transform;
 mod upgrade;
+mod verify;
 
 use crate::postgres::{Durability, Options, Postgres};
 use crate::scratch::Scratch;
@@ -46,6 +47,8 @@ enum Which {
     Upgrade(Measuring),
     /// PostgreSQL into an archive and back, beside `pg_dump -Fc` and `pg_restore`
     Backup(Saving),
+    /// Two collections compared, beside hashing in SQL, reading, and `reladiff`
+    Verify(Measuring),
     /// Peak memory of upgrade and copy, with few documents and with a hundred times as many
     Memory(Memory),
     /// Documents per second through operations and scripts, one thread
@@ -121,6 +124,7 @@ pub fn run(arguments: &BenchArguments) -> Outcome<()> {
         Which::Copy(measuring) => (copy::run(measuring)?, measuring.json),
         Which::Upgrade(measuring) => (upgrade::run(measuring)?, measuring.json),
         Which::Backup(saving) => (backup::run(saving)?, saving.json),
+        Which::Verify(measuring) => (verify::run(measuring)?, measuring.json),
         Which::Memory(memory) => (memory::run(memory)?, memory.json),
         Which::Transform => return transform::run(),
     };

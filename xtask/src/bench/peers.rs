@@ -14,6 +14,7 @@ const PYTHON: &[&str] = &[
     "duckdb-extension-sqlite-scanner==1.5.5",
 ];
 const SLING: &str = "sling-linux-amd64==1.4.11";
+const RELADIFF: &str = "reladiff[postgresql]==0.6.0";
 const NODE: &str = "pg@8";
 
 pub const DUCKDB_COPY: &str = include_str!("duckdb_copy.py");
@@ -49,6 +50,16 @@ pub fn sling() -> Outcome<PathBuf> {
     }
     let program = find().ok_or_else(|| format!("{SLING} has no program for this machine"))?;
     process::output(Command::new("chmod").arg("+x").arg(&program))?;
+    Ok(program)
+}
+
+/// reladiff's own program.
+pub fn reladiff() -> Outcome<PathBuf> {
+    let venv = venv()?;
+    let program = venv.join("bin/reladiff");
+    if !program.is_file() {
+        pip(&venv, &[RELADIFF])?;
+    }
     Ok(program)
 }
 
