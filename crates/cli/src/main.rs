@@ -27,11 +27,13 @@ mod progress_steps;
 mod project;
 mod project_file;
 mod project_hooks;
+mod report;
 mod schemas;
 mod screen;
 mod summary;
 mod table;
 mod values;
+mod verify_job;
 
 use app::App;
 use args::{Cli, Command};
@@ -78,6 +80,7 @@ async fn run(app: &App, command: &Command) -> Outcome {
         Command::Inspect(args) => commands::inspect::run(app, args).await,
         Command::Upgrade(args) => commands::upgrade::run(app, args).await,
         Command::Copy(args) => commands::copy::run(app, args).await,
+        Command::Verify(args) => commands::verify::run(app, args).await,
         Command::Backup(args) => commands::backup::run(app, args).await,
         Command::Restore(args) => commands::restore::run(app, args).await,
         Command::Up(args) => commands::up::run(app, args).await,

@@ -45,6 +45,25 @@ pub async fn drive_steps<T>(
     drive_with(view, engine, job).await
 }
 
+/// [`drive`] for something that looks and changes nothing: its findings are told in its report. `title` is
+/// what a spinner says where no run begins.
+///
+/// # Errors
+/// The job's own.
+pub async fn drive_verify<T>(
+    screen: &Screen,
+    engine: &Engine,
+    title: Option<String>,
+    job: impl Future<Output = Result<T, EngineError>>,
+) -> Result<T, EngineError> {
+    let mut view = View::new(screen);
+    view.looks = true;
+    if let Some(title) = title {
+        view.spin(&title);
+    }
+    drive_with(view, engine, job).await
+}
+
 async fn drive_with<T>(
     mut view: View<'_>,
     engine: &Engine,
@@ -109,6 +128,8 @@ struct View<'a> {
     expected: Option<u64>,
     errors: u64,
     dry_run: bool,
+    /// It looks for differences: what it finds is no failure of its own.
+    looks: bool,
     /// Of a migration.
     steps: Option<Steps>,
     /// What the bar says without the abort rules.
@@ -127,6 +148,7 @@ impl<'a> View<'a> {
             expected: None,
             errors: 0,
             dry_run: false,
+            looks: false,
             steps: None,
             words: String::new(),
         }
@@ -194,15 +216,20 @@ impl<'a> View<'a> {
         for line in lines {
             self.screen.progress(line);
         }
-        let Some(title) = running else { return };
+        if let Some(title) = running {
+            self.spin(&format!("  {title}"));
+        }
+    }
+
+    fn spin(&mut self, title: &str) {
         if self.screen.bar {
             let spinner = bar(None, self.screen.err.0);
-            spinner.set_prefix(format!("  {title}"));
+            spinner.set_prefix(title.to_owned());
             self.bar = Some(spinner);
             self.words.clear();
             self.refresh();
         } else {
-            self.screen.progress(format!("  {title}"));
+            self.screen.progress(title);
         }
     }
 
@@ -308,10 +335,10 @@ impl<'a> View<'a> {
             ));
         }
         if totals.quarantined > 0 {
-            let what = if self.dry_run {
-                "would fail"
-            } else {
-                "quarantined"
+            let what = match (self.looks, self.dry_run) {
+                (true, _) => "to look at again",
+                (false, true) => "would fail",
+                (false, false) => "quarantined",
             };
             parts.push(
                 self.screen
@@ -324,6 +351,9 @@ impl<'a> View<'a> {
 
     /// A dry run is there to list every failing document in full; a run shows the first few.
     fn failed(&mut self, code: &str, what: &str) {
+        if self.looks {
+            return;
+        }
         if let Some(steps) = &mut self.steps {
             // A step goes through its documents several times, and its validation finds them once more.
             if self.dry_run || !steps.first_seen(what) {

@@ -12,6 +12,7 @@ use whimbrel_stores::{CollectionConfig, OpenOptions};
 pub const FILE: &str = "whimbrel.toml";
 pub const DEFAULT_LEDGER: &str = "sqlite:.whimbrel/ledger.db";
 pub const DEFAULT_MIGRATIONS: &str = "migrations";
+pub const DEFAULT_CHECKS: &str = "checks";
 
 /// Everything that the project file says, with paths made absolute.
 #[derive(Clone, Debug)]
@@ -26,6 +27,8 @@ pub struct Project {
     pub run: RunDefaults,
     /// The folder of the migration files.
     pub migrations: PathBuf,
+    /// The folder of the files of checks.
+    pub checks: PathBuf,
     /// What hears of migrations.
     pub hooks: Vec<Hook>,
 }
@@ -108,6 +111,7 @@ impl Project {
             collections: BTreeMap::new(),
             run: RunDefaults::default(),
             migrations: dir.join(DEFAULT_MIGRATIONS),
+            checks: dir.join(DEFAULT_CHECKS),
             hooks: Vec::new(),
         }
     }

@@ -85,6 +85,7 @@ impl Reader<'_> {
                 "collections",
                 "run",
                 "migrations",
+                "checks",
                 "hook",
             ],
         );
@@ -121,6 +122,9 @@ impl Reader<'_> {
         project.hooks = self.hooks(root);
         if let Some(folder) = self.text(root, "migrations") {
             project.migrations = dir.join(folder);
+        }
+        if let Some(folder) = self.text(root, "checks") {
+            project.checks = dir.join(folder);
         }
         if let Some(run) = self.table(root, "run") {
             project.run = self.run(run);

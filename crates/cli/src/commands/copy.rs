@@ -202,7 +202,11 @@ fn sample_json(sample: &CopyPreview, show: bool) -> serde_json::Value {
     serde_json::json!({ "sources": sources, "targets": targets })
 }
 
-fn chosen(rules: Vec<CopyRule>, names: &[String]) -> Result<Vec<CopyRule>, Failure> {
+/// The rules that are asked for by name; all where none is.
+///
+/// # Errors
+/// The file has no rule of a name.
+pub fn chosen(rules: Vec<CopyRule>, names: &[String]) -> Result<Vec<CopyRule>, Failure> {
     let known: Vec<_> = rules.iter().map(|r| r.name.clone()).collect();
     if let Some(unknown) = names.iter().find(|n| !known.contains(n)) {
         return Err(Failure::usage(format!(
@@ -250,6 +254,27 @@ impl Ends {
             target,
             source_store,
             target_store,
+        })
+    }
+
+    /// Opened to be compared. The target has to be there; it is opened for writing only if it `may_change`.
+    ///
+    /// # Errors
+    /// A store is unknown or cannot be opened.
+    pub async fn look(
+        project: &Project,
+        source: &str,
+        target: &str,
+        may_change: bool,
+    ) -> Result<Self, Failure> {
+        let source = place::parse_source(source, project)?;
+        let target = place::parse(target, project)?;
+        let apart = source.url != target.url;
+        Ok(Self {
+            source_store: source.open(apart || !may_change, false).await?,
+            target_store: target.open(!may_change, false).await?,
+            source,
+            target,
         })
     }
 
@@ -389,12 +414,17 @@ impl Scratch {
         if rules.iter().all(|r| r.group.is_none()) {
             return Ok(Self { opened: None });
         }
+        Ok(Self::made().await?.0)
+    }
+
+    /// # Errors
+    /// The temporary folder cannot be made or used.
+    pub async fn made() -> Result<(Self, Arc<dyn Store>), Failure> {
         let dir = tempfile::tempdir().map_err(|e| Failure::io("making a temporary folder", &e))?;
         let url = format!("sqlite:{}", dir.path().join("scratch.db").display());
         let store = whimbrel_stores::open(&url, &whimbrel_stores::OpenOptions::default()).await?;
-        Ok(Self {
-            opened: Some((store, dir)),
-        })
+        let opened = Some((Arc::clone(&store), dir));
+        Ok((Self { opened }, store))
     }
 
     #[must_use]

@@ -20,3 +20,4 @@ pub mod status;
 pub mod status_migrations;
 pub mod up;
 pub mod upgrade;
+pub mod verify;

@@ -425,7 +425,12 @@ mod tests {
         }
         assert_eq!(state.verifications.len(), 2);
         assert_eq!(state.baselines["fast"].latency.unwrap().p50_us, 2);
-        assert!(state.verifications.iter().all(|v| v.found.baselines.is_empty()));
+        assert!(
+            state
+                .verifications
+                .iter()
+                .all(|v| v.found.baselines.is_empty())
+        );
     }
 
     #[test]
