@@ -113,6 +113,19 @@ impl Decider {
         }
     }
 
+    /// The version that this document, now at `from`, shall come to.
+    fn goal_of(&self, doc: &Document, from: u32, images: &Preimages) -> Result<u32, DocError> {
+        Ok(match &self.goal {
+            Goal::Version(to) => *to,
+            Goal::Before { runs, otherwise } if images.has(&doc.key) => {
+                let print = doc.body.fingerprint()?;
+                let found = images.before(&doc.key, print, from, runs);
+                found.map_or(from.min(*otherwise), |before| before.goal(from))
+            }
+            Goal::Before { otherwise, .. } => from.min(*otherwise),
+        })
+    }
+
     fn judge(
         &self,
         doc: &Document,
@@ -132,14 +145,7 @@ impl Decider {
         }
         let versioned = |e: DocError| (Some(from), e);
         let print = |body: &Body| body.fingerprint().map_err(|e| versioned(DocError::from(e)));
-        let to = match &self.goal {
-            Goal::Version(to) => *to,
-            Goal::Before { runs, otherwise } if images.has(&doc.key) => {
-                let found = images.before(&doc.key, print(&doc.body)?, from, runs);
-                found.map_or(from.min(*otherwise), |before| before.goal(from))
-            }
-            Goal::Before { otherwise, .. } => from.min(*otherwise),
-        };
+        let to = self.goal_of(doc, from, images).map_err(versioned)?;
         if from == to {
             let ours = match again_in {
                 Some(run) => images.written_by(run, &doc.key, print(&doc.body)?),
