@@ -1,5 +1,7 @@
 //! A few colours, and text that fits its width.
 
+pub use whimbrel_model::figures::{bytes, plural, thousands};
+
 /// Whether to write escape sequences. Decided once for each of stdout and stderr.
 #[derive(Clone, Copy, Debug)]
 pub struct Paint(pub bool);
@@ -50,27 +52,6 @@ impl Paint {
     }
 }
 
-/// `1234567` as `1,234,567`.
-#[must_use]
-pub fn thousands(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
-/// `1 document`, `2,000 documents`.
-#[must_use]
-pub fn plural(n: u64, one: &str) -> String {
-    let s = if n == 1 { "" } else { "s" };
-    format!("{} {one}{s}", thousands(n))
-}
-
 /// `840 ms`, `12.4 s`, `3 min 20 s`, `2 h 05 min`.
 #[must_use]
 pub fn duration(ms: u64) -> String {
@@ -89,24 +70,6 @@ pub fn instant(text: &str) -> String {
     match text.split_once('.') {
         Some((whole, _)) => format!("{whole}Z"),
         None => text.to_owned(),
-    }
-}
-
-/// `1.4 MB`.
-#[must_use]
-#[allow(clippy::cast_precision_loss)]
-pub fn bytes(n: u64) -> String {
-    let units = ["B", "kB", "MB", "GB", "TB"];
-    let mut amount = n as f64;
-    let mut unit = 0;
-    while amount >= 1000.0 && unit + 1 < units.len() {
-        amount /= 1000.0;
-        unit += 1;
-    }
-    if unit == 0 {
-        format!("{n} B")
-    } else {
-        format!("{amount:.1} {}", units[unit])
     }
 }
 

@@ -11,6 +11,7 @@ pub mod compat;
 pub mod document;
 pub mod draft;
 pub mod event;
+pub mod figures;
 pub mod finding;
 pub mod json;
 pub mod key;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use whimbrel_archive::{Recipients, SigningKey, Vault, check_name};
+use whimbrel_model::figures::{bytes, plural};
 use whimbrel_model::ledger::{Counts, StepRef, StepReport};
 use whimbrel_model::migration::Inverse;
 
@@ -79,8 +80,10 @@ impl StepAction for BackupAction {
             runs: saved.reports.into_iter().filter_map(|r| r.run).collect(),
             counts,
             summary: format!(
-                "{} documents, {} bytes in {}: {how}",
-                proof.documents, proof.stored_bytes, proof.archive
+                "{}, {} in {}: {how}",
+                plural(proof.documents, "document"),
+                bytes(proof.stored_bytes),
+                proof.archive
             ),
             facts: facts([
                 ("archive", proof.archive.clone()),

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::time::Duration;
+use whimbrel_model::figures::{plural, thousands};
 use whimbrel_model::ledger::{Counts, RunStatus, StepRef, StepReport};
 use whimbrel_model::migration::Inverse;
 use whimbrel_model::{Code, Event};
@@ -206,8 +207,9 @@ impl StepAction for CopyAction {
             return Err(error);
         }
         total.summary = format!(
-            "{} documents taken back, {} kept because the app wrote them since",
-            total.counts.written, total.counts.skipped
+            "{} taken back, {} kept because the app wrote them since",
+            plural(total.counts.written, "document"),
+            thousands(total.counts.skipped)
         );
         Ok(total)
     }
@@ -262,8 +264,8 @@ impl StepAction for VerifyAction {
         Ok(StepReport {
             counts,
             summary: format!(
-                "{} documents looked at, all as they should be",
-                counts.enumerated
+                "{} looked at, all as they should be",
+                plural(counts.enumerated, "document")
             ),
             ..StepReport::default()
         })
@@ -467,7 +469,10 @@ fn report(
     Ok(StepReport {
         runs: runs_of(ledger, cx.at),
         counts,
-        summary: format!("{what}: {} documents {done}{waits}", counts.written),
+        summary: format!(
+            "{what}: {} {done}{waits}",
+            plural(counts.written, "document")
+        ),
         ..StepReport::default()
     })
 }
@@ -487,7 +492,10 @@ fn undone(
     Ok(StepReport {
         runs: run.into_iter().collect(),
         counts: *counts,
-        summary: format!("{} documents of {place} taken back", counts.written),
+        summary: format!(
+            "{} of {place} taken back",
+            plural(counts.written, "document")
+        ),
         ..StepReport::default()
     })
 }
