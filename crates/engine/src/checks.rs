@@ -23,7 +23,7 @@ mod unique;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -37,11 +37,12 @@ use self::pass::{Pass, Running, Watcher};
 use self::runner::{Measured, Runner, Side};
 use self::spool::{Room, Spool};
 use crate::engine::Engine;
+use crate::error::EngineError;
 use crate::options::{JobOptions, Place};
 use crate::pages::width;
 
 /// What all spools may hold in memory together.
-const SPOOLS_BYTES: usize = 48 << 20;
+const SPOOLS_BYTES: usize = 32 << 20;
 /// What each may hold, however many there are.
 const SPOOL_BYTES_MIN: usize = 512 << 10;
 
@@ -57,6 +58,20 @@ pub struct PreparedCheck {
     pub store: Option<Arc<dyn Store>>,
     /// Why a place could not be opened: the check's result says so.
     pub unready: Option<(Code, String)>,
+}
+
+impl PreparedCheck {
+    /// A check of one collection.
+    #[must_use]
+    pub fn new(check: Check, place: Place) -> Self {
+        Self {
+            check,
+            place: Some(place),
+            other: None,
+            store: None,
+            unready: None,
+        }
+    }
 }
 
 /// Checks to do.
@@ -80,7 +95,7 @@ pub struct ChecksOptions {
     pub baselines: Baselines,
     /// The folder that commands run in.
     pub project: PathBuf,
-    /// What the checks' rows may take in memory; `None`: 48 MiB for all together.
+    /// What the checks' rows may take in memory; `None`: 32 MiB for all together.
     pub memory_bytes: Option<usize>,
 }
 
@@ -143,12 +158,19 @@ impl Engine {
         for course in courses {
             let name = course.check.name.clone();
             let running = course.running.clone();
+            if let Some(running) = running.as_ref().filter(|r| !r.is_dead() && self.stopped()) {
+                running.give_up(EngineError::Interrupted.into());
+            }
             checked.results.push(course.finish().await);
             if let Some(baseline) = running.and_then(|r| r.runner.baseline()) {
                 checked.baselines.insert(name, baseline);
             }
         }
         checked
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::SeqCst)
     }
 
     fn pass(&self, place: &Place, courses: &[Course], options: &ChecksOptions) -> Pass {
@@ -282,6 +304,7 @@ impl Engine {
             CheckKind::Condition { judge, pair } => Box::new(documents::Conditioned {
                 judge: Arc::clone(judge),
                 pair: pair.as_ref().map(|_| there()).transpose()?,
+                patience,
             }),
             CheckKind::Unique(fields) => Box::new(unique::Unique {
                 fields: fields.clone(),

@@ -1,6 +1,7 @@
 //! Checks that judge one document at a time: tests of fields, JSON Schemas, conditions in code.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use whimbrel_model::check::{Condition, FieldTest};
@@ -10,6 +11,7 @@ use whimbrel_model::{Code, DocContext, DocError, Document, Draft, Key, Timestamp
 
 use super::findings::{Findings, Impossible, Wrong};
 use super::runner::{Chosen, Doc, Measured, Runner, Side};
+use crate::job::retry_store;
 use crate::options::Place;
 
 /// Documents fetched at a time from a pair's other collection.
@@ -99,6 +101,7 @@ pub(super) struct Conditioned {
     pub judge: Arc<dyn Condition>,
     /// Where the pair's other document is looked for.
     pub pair: Option<Place>,
+    pub patience: Duration,
 }
 
 #[async_trait]
@@ -115,7 +118,8 @@ impl Runner for Conditioned {
         let mut found = Vec::with_capacity(keys.len());
         if let Some(place) = &self.pair {
             for part in keys.chunks(PAIRS) {
-                found.extend(place.store.get(&place.collection, part).await?);
+                let (store, name) = (&place.store, &place.collection);
+                found.extend(retry_store(self.patience, || store.get(name, part)).await?);
             }
         }
         Ok(found)

@@ -1,7 +1,11 @@
 //! Each kind that judges documents: planted errors, and documents without any.
 
+use std::sync::Arc;
+
 use super::project::{On, Project, failing};
-use whimbrel_model::Key;
+use whimbrel_engine::{ChecksJob, Engine, SystemClock};
+use whimbrel_model::{Key, Store};
+use whimbrel_testkit::faulty::{Faults, FaultyStore};
 
 /// What a check must find in `app/docs`: `(documents, the check, failing places)`.
 type Case<'a> = (&'a [(&'a str, &'a str)], &'a str, &'a [&'a str]);
@@ -440,5 +444,89 @@ async fn documents_that_cannot_be_read_fail() {
             .collect();
         assert_eq!(keys, ["b", "c"], "{kind}: {result:#?}");
         assert_eq!((result.looked_at, result.failed), (3, 2), "{kind}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_fails_now_and_then_changes_nothing() {
+    let text = r#"
+        [[check]]
+        name = "required"
+        collection = "app/docs"
+        required = ["n"]
+        [[check]]
+        name = "unique"
+        collection = "app/docs"
+        unique = ["same"]
+        [[check]]
+        name = "reference"
+        collection = "app/docs"
+        reference = { field = "same", to = "app/ends" }
+        [[check]]
+        name = "count"
+        collection = "app/docs"
+        count = { equals = 3000 }
+    "#;
+    let mut runs = Vec::new();
+    for (seed, transient) in [(0, 0.0), (1, 0.3), (2, 0.3)] {
+        let inner = super::project::memory().await;
+        let faults = Faults {
+            seed,
+            transient,
+            ..Faults::default()
+        };
+        let faulty = Arc::new(FaultyStore::new(Arc::clone(&inner)).with_faults(faults));
+        let store: Arc<dyn Store> = Arc::clone(&faulty) as _;
+        let stores = vec![("app", store), ("behind", inner)];
+        let project = Project::of(stores, tempfile::tempdir().unwrap()).await;
+        let docs = (0..3000).map(|i| {
+            let n = if i == 77 { "" } else { r#""n": 1, "# };
+            (
+                Key::text(format!("k{i:05}")),
+                format!(r#"{{{n}"same": "s{}"}}"#, i % 2500),
+            )
+        });
+        project.put_keys("behind/docs", docs.collect()).await;
+        let ends = (0..2400).map(|i| (Key::text(format!("s{i}")), "{}".to_owned()));
+        project.put_keys("behind/ends", ends.collect()).await;
+        let mut options = project.options();
+        options.patience = std::time::Duration::from_secs(30);
+        let mut results = project.run(project.load(text), options).await.results;
+        assert_eq!(faulty.failed() > 0, transient > 0.0, "seed {seed}");
+        for result in &mut results {
+            assert_eq!(result.error, None, "seed {seed}: {result:#?}");
+            result.elapsed_ms = 0;
+        }
+        runs.push(results);
+    }
+    let failed: Vec<u64> = runs[0].iter().map(|r| r.failed).collect();
+    assert_eq!(failed, [1, 1000, 100, 0]);
+    assert_eq!(runs[0], runs[1]);
+    assert_eq!(runs[0], runs[2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_stopped_has_not_passed() {
+    let project = Project::new(On::Memory).await;
+    project.put("app/docs", &[("a", r#"{"n": 1}"#)]).await;
+    let text = r#"
+        [[check]]
+        name = "in a pass"
+        collection = "app/docs"
+        required = ["n"]
+        [[check]]
+        name = "after the passes"
+        collection = "app/docs"
+        count = { equals = 1 }
+    "#;
+    let engine = Engine::without_ledger(Arc::new(SystemClock));
+    let checks = project.load(text).into_iter();
+    let checks = checks.map(|check| project.prepared(check)).collect();
+    engine.stop();
+    let options = project.options();
+    for result in engine.check(ChecksJob { checks, options }).await.results {
+        let (code, _) = result.error.clone().expect("it was stopped");
+        assert_eq!(code.id(), "WB-R03");
+        assert!(!result.passed);
     }
 }

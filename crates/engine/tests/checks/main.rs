@@ -5,6 +5,7 @@
 mod common;
 mod custom;
 mod kinds;
+mod live;
 mod measures;
 mod outside;
 mod project;

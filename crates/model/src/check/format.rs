@@ -75,7 +75,7 @@ impl Format {
             Self::Timestamp => Timestamp::parse(text).is_some(),
             Self::Date => text.len() == 10 && text.parse::<jiff::civil::Date>().is_ok(),
             Self::Url => is_url(text),
-            Self::Ip => text.parse::<std::net::IpAddr>().is_ok(),
+            Self::Ip => text.parse::<core::net::IpAddr>().is_ok(),
         }
     }
 }
@@ -123,7 +123,7 @@ fn is_host(host_port: &str) -> bool {
     let port_fits = |port: &str| port.is_empty() || port.parse::<u16>().is_ok();
     if let Some(rest) = host_port.strip_prefix('[') {
         return rest.split_once(']').is_some_and(|(ip, port)| {
-            ip.parse::<std::net::Ipv6Addr>().is_ok()
+            ip.parse::<core::net::Ipv6Addr>().is_ok()
                 && (port.is_empty() || port.strip_prefix(':').is_some_and(port_fits))
         });
     }
