@@ -122,9 +122,12 @@ impl Engine {
             ),
         };
         let sights = work.sights.lock().map(|mut s| std::mem::take(&mut *s));
-        let sights = sights.unwrap_or_default();
-        let stay = settle::settle(&work.ends, &mut found, sights, job.options.patience).await?;
-        if matches!(work.way, Way::Noted(_)) {
+        let mut sights = sights.unwrap_or_default();
+        let patience = job.options.patience;
+        let mut stay = settle::settle(&work.ends, &mut found, &mut sights, patience).await?;
+        if let (Way::Noted(_), Some(scratch)) = (&work.way, &job.copy.scratch) {
+            let ends = &work.ends;
+            stay = settle::settle_notes(ends, scratch, &mut found, stay, sights, patience).await?;
             found.source_documents = noted.source_documents;
             found.skipped = noted.skipped;
         }

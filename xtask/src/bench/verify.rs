@@ -292,7 +292,10 @@ impl<'b> Ends<'b> {
         let text =
             fs::read_to_string(&said).map_err(|error| format!("{}: {error}", said.display()))?;
         // A document that differs is two lines.
-        let lines = text.lines().filter(|line| line.starts_with('[')).count() as u64;
+        let lines = text
+            .lines()
+            .filter(|line| line.starts_with("[\"+\"") || line.starts_with("[\"-\""))
+            .count() as u64;
         let want = expected.all() + expected.differing;
         if lines == want {
             Ok(measured)

@@ -78,6 +78,15 @@ impl Found {
         }
     }
 
+    pub fn uncount(&mut self, what: Mismatch) {
+        match what {
+            Mismatch::Missing => self.missing -= 1,
+            Mismatch::Extra => self.extra -= 1,
+            Mismatch::Differing => self.differing -= 1,
+            Mismatch::Unreadable => self.unreadable -= 1,
+        }
+    }
+
     pub fn bad(&self) -> u64 {
         self.missing + self.extra + self.differing + self.unreadable
     }

@@ -157,6 +157,63 @@ pub(super) async fn derive(
     Ok(derived)
 }
 
+/// The whole source once, through the rule.
+pub(super) struct SourceWalk {
+    ends: Arc<Ends>,
+    scratch: Arc<dyn Store>,
+    /// Where the rule groups.
+    groups: Option<GroupPages>,
+    range: KeyRange,
+    ended: bool,
+    pub documents: u64,
+}
+
+impl SourceWalk {
+    pub async fn begin(ends: Arc<Ends>, scratch: Arc<dyn Store>) -> Result<Self, EngineError> {
+        let groups = match &ends.deriver.rule.group {
+            Some(by) => Some(GroupPages::gather(&ends.source, by, Arc::clone(&scratch)).await?),
+            None => None,
+        };
+        Ok(Self {
+            ends,
+            scratch,
+            groups,
+            range: KeyRange::all(),
+            ended: false,
+            documents: 0,
+        })
+    }
+
+    /// What a page of it yields, and whether each is recent; nothing at the end.
+    pub async fn next(&mut self) -> Result<Option<Vec<(bool, Derived)>>, EngineError> {
+        if self.ended {
+            return Ok(None);
+        }
+        if let Some(groups) = &self.groups {
+            let page = groups.next(&self.range, PAGE).await?;
+            let Some(last) = page.last.clone() else {
+                return Ok(None);
+            };
+            let ends = &self.ends;
+            let (cx, mut handled) = (looking(ends.now), Handled::default());
+            let (scratch, deriver) = (self.scratch.as_ref(), &ends.deriver);
+            let derived =
+                derive_page(&ends.source, scratch, deriver, page, &cx, &mut handled).await?;
+            self.documents += handled.counts.enumerated;
+            self.range.after = handled.through.or(Some(last));
+            // A group counts as a whole, so that each of its documents does.
+            return Ok(Some(derived.into_iter().map(|d| (true, d)).collect()));
+        }
+        let page = scan(&self.ends.source, &self.range).await?;
+        match page.last.clone() {
+            Some(last) => self.range.after = Some(last),
+            None => self.ended = true,
+        }
+        self.documents += (page.documents.len() + page.rejects.len()) as u64;
+        derive(&self.ends, page).await.map(Some)
+    }
+}
+
 /// Notes both ends in a scratch store.
 pub(super) struct Notes {
     ends: Arc<Ends>,
@@ -266,46 +323,12 @@ impl Notes {
     /// Returns the target collections that the source's documents name.
     async fn note_source(&mut self) -> Result<BTreeSet<String>, EngineError> {
         let mut named = BTreeSet::new();
-        let ends = Arc::clone(&self.ends);
-        if let Some(grouping) = &ends.deriver.rule.group {
-            let pages =
-                GroupPages::gather(&ends.source, grouping, Arc::clone(&self.scratch)).await?;
-            let mut range = KeyRange::all();
-            loop {
-                let page = pages.next(&range, PAGE).await?;
-                let Some(last) = page.last.clone() else {
-                    return Ok(named);
-                };
-                let cx = looking(ends.now);
-                let mut handled = Handled::default();
-                let derived = derive_page(
-                    &ends.source,
-                    self.scratch.as_ref(),
-                    &ends.deriver,
-                    page,
-                    &cx,
-                    &mut handled,
-                )
-                .await?;
-                self.noted.source_documents += handled.counts.enumerated;
-                // A group counts as a whole, so that each of its documents does.
-                let derived = derived.into_iter().map(|d| (true, d)).collect();
-                named.extend(self.note_derived(derived).await?);
-                range.after = handled.through.or(Some(last));
-            }
-        }
-        let mut range = KeyRange::all();
-        loop {
-            let page = scan(&ends.source, &range).await?;
-            let last = page.last.clone();
-            self.noted.source_documents += (page.documents.len() + page.rejects.len()) as u64;
-            let derived = derive(&ends, page).await?;
+        let mut walk = SourceWalk::begin(Arc::clone(&self.ends), Arc::clone(&self.scratch)).await?;
+        while let Some(derived) = walk.next().await? {
             named.extend(self.note_derived(derived).await?);
-            match last {
-                Some(last) => range.after = Some(last),
-                None => return Ok(named),
-            }
         }
+        self.noted.source_documents = walk.documents;
+        Ok(named)
     }
 
     async fn note_derived(

@@ -71,7 +71,7 @@ impl Engine {
             ..Found::default()
         };
         let patience = job.options.patience;
-        let left = settle::settle(&ends, &mut found, Sights::new(), patience).await?;
+        let left = settle::settle(&ends, &mut found, &mut Sights::new(), patience).await?;
         let bad =
             comparison.missing + comparison.extra + comparison.differing + comparison.unreadable;
         Ok(RepairReport {

@@ -11,12 +11,12 @@ const FIND: &str = "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::t
     WHERE c.oid = to_regclass($1::text) AND c.relname = $2::text";
 
 /// A collation that compares bytes: C by name, or the database's own where that is C (or the built-in
-/// provider, which compares code points).
+/// provider or the C library's C.UTF-8, which compare code points; in UTF-8 that is the same).
 macro_rules! c_collation {
     () => {
-        "coalesce(l.collname IN ('C', 'POSIX', 'ucs_basic') OR l.collprovider = 'b' \
+        "coalesce(l.collname IN ('C', 'POSIX', 'ucs_basic', 'C.UTF-8', 'C.utf8') OR l.collprovider = 'b' \
          OR (l.collname = 'default' AND CASE coalesce(to_jsonb(d) ->> 'datlocprovider', 'c') \
-         WHEN 'b' THEN true WHEN 'c' THEN d.datcollate IN ('C', 'POSIX') ELSE false END), false) "
+         WHEN 'b' THEN true WHEN 'c' THEN d.datcollate IN ('C', 'POSIX', 'C.UTF-8', 'C.utf8') ELSE false END), false) "
     };
 }
 
