@@ -307,6 +307,8 @@ impl Engine {
                 patience,
             }),
             CheckKind::Unique(fields) => Box::new(unique::Unique {
+                own: own()?,
+                patience,
                 fields: fields.clone(),
                 spool: make.spool(200),
             }),

@@ -1,4 +1,4 @@
-//! Writers at work while references are looked up.
+//! Writers at work while documents are compared with one another.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,11 +12,12 @@ use whimbrel_model::{
 
 use super::project::{On, Project, failing};
 
-/// Writes just after the first lookup in `convs`: what was looked up did not exist, and then it does.
+/// Writes just after the first lookup in a collection.
 #[derive(Debug)]
 struct Meanwhile {
     inner: Arc<dyn Store>,
     writes: Vec<Write>,
+    after_get_of: &'static str,
     done: AtomicBool,
 }
 
@@ -50,9 +51,10 @@ impl Store for Meanwhile {
         &self,
         collection: &str,
         range: &KeyRange,
-        parts: u32,
+        _parts: u32,
     ) -> Result<Vec<KeyRange>, StoreError> {
-        self.inner.partitions(collection, range, parts).await
+        // One page sees all documents before it looks anything up.
+        self.inner.partitions(collection, range, 1).await
     }
 
     async fn scan(
@@ -71,7 +73,7 @@ impl Store for Meanwhile {
         keys: &[Key],
     ) -> Result<Vec<Option<Document>>, StoreError> {
         let found = self.inner.get(collection, keys).await;
-        if collection == "convs" && !self.done.swap(true, Ordering::SeqCst) {
+        if collection == self.after_get_of && !self.done.swap(true, Ordering::SeqCst) {
             self.inner.write(&self.writes).await?;
         }
         found
@@ -116,6 +118,7 @@ async fn a_reference_that_is_met_meanwhile_is_no_finding() {
                 write("docs", "deleted", None),
                 write("docs", "moved", Some(r#"{"conv": "c5"}"#)),
             ],
+            after_get_of: "convs",
             done: AtomicBool::new(false),
         });
         let result = project
@@ -123,5 +126,50 @@ async fn a_reference_that_is_met_meanwhile_is_no_finding() {
             .await;
         assert_eq!(failing(&result), ["lost conv"], "{on:?} {result:#?}");
         assert_eq!(result.failed, 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_duplicate_that_is_mended_meanwhile_is_no_finding() {
+    for on in [On::Memory, On::Sqlite] {
+        let mut project = Project::new(on).await;
+        project
+            .put(
+                "app/docs",
+                &[
+                    ("a", r#"{"mail": "x", "conv": "c1"}"#),
+                    ("b", r#"{"mail": "x", "conv": "c1"}"#),
+                    ("c", r#"{"mail": "y", "conv": "c1"}"#),
+                    ("d", r#"{"mail": "y", "conv": "c1"}"#),
+                    ("e", r#"{"mail": "y", "conv": "c1"}"#),
+                ],
+            )
+            .await;
+        project.put("app/convs", &[("c1", "{}")]).await;
+        let inner = Arc::clone(&project.stores[0].1);
+        // The reference is looked up while the pass goes on: what it wrote is there when the pass is over.
+        project.stores[0].1 = Arc::new(Meanwhile {
+            inner,
+            writes: vec![
+                write("docs", "a", Some(r#"{"mail": "z"}"#)),
+                write("docs", "d", None),
+            ],
+            after_get_of: "convs",
+            done: AtomicBool::new(false),
+        });
+        let text = r#"
+            [[check]]
+            name = "mails"
+            collection = "app/docs"
+            unique = ["mail"]
+            [[check]]
+            name = "convs"
+            collection = "app/docs"
+            reference = { field = "conv", to = "app/convs" }
+        "#;
+        let results = project.check(text).await;
+        let found = failing(&results[0]);
+        assert_eq!(found, ["c mail", "e mail"], "{on:?} {:#?}", results[0]);
+        assert_eq!(results[0].measured["values had twice"], "1");
     }
 }
