@@ -38,8 +38,9 @@ impl Exit {
             | Code::StoreUrl
             | Code::RulesInvalid
             | Code::ScriptInvalid
+            | Code::CheckInvalid
             | Code::MigrationInvalid => Exit::Usage,
-            Code::SchemaBreaking => Exit::Findings,
+            Code::SchemaBreaking | Code::CheckFailed | Code::NotEqual => Exit::Findings,
             Code::LeaseHeld => Exit::LockHeld,
             Code::StoreUnknown | Code::StepUnknown => Exit::Unknown,
             Code::RunPending

@@ -2,18 +2,24 @@
 
 use crate::app::{holder, person};
 use crate::commands::copy::{Ends, Plain, Scratch};
+use crate::commands::verify::no_checks;
 use crate::failure::{Failure, Snippet};
 use crate::place::{self, Named};
 use crate::project::Project;
 use crate::schemas::{self, FileCache};
-use crate::{migration_backup, migrations};
+use crate::{migration_backup, migrations, verify_job};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use whimbrel_engine::migrate::{
-    ApproveAction, CopyAction, Metered, MeteredStore, MigrationJob, MigrationOptions, PhaseAction,
-    RunAction, Secrets, StepAction, UpgradeAction, VerifyAction, check_secrets, wanted_by,
+    ApproveAction, ChecksAction, CopyAction, Metered, MeteredStore, MigrationJob, MigrationOptions,
+    PhaseAction, RunAction, Secrets, StepAction, UpgradeAction, VerifyAction, check_secrets,
+    wanted_by,
 };
-use whimbrel_engine::{BackupPlace, CopyJob, JobOptions, Place, Threshold, UpgradeJob};
+use whimbrel_engine::{
+    BackupPlace, ChecksJob, ChecksOptions, CopyJob, JobOptions, Place, PreparedCheck, Threshold,
+    UpgradeJob,
+};
+use whimbrel_model::check::Check;
 use whimbrel_model::migration::{
     Action, BackupStep, Means, Migration, RunStep, Step, StepKind, VerifyStep,
 };
@@ -225,10 +231,7 @@ impl<'p> Workshop<'p> {
                 let preview = Preview::Copy(jobs.clone());
                 (Arc::new(CopyAction { jobs }), preview)
             }
-            StepKind::Verify(verify) => {
-                let action = self.verify(verify, options).await?;
-                (Arc::new(action), Preview::Nothing)
-            }
+            StepKind::Verify(verify) => (self.verify(verify, options).await?, Preview::Nothing),
             StepKind::Phase(phase) => {
                 let collection = self.resolved(&phase.collection, Means::Collection)?;
                 let to = phase.to;
@@ -361,8 +364,8 @@ impl<'p> Workshop<'p> {
         &mut self,
         verify: &VerifyStep,
         options: &JobOptions,
-    ) -> Result<VerifyAction, Failure> {
-        Ok(match verify {
+    ) -> Result<Arc<dyn StepAction>, Failure> {
+        let action = match verify {
             VerifyStep::Upgraded {
                 collection,
                 version,
@@ -377,6 +380,69 @@ impl<'p> Workshop<'p> {
                 let rules = rules.as_deref();
                 VerifyAction::Copied(self.copies(source, target, rules, options).await?)
             }
+            VerifyStep::Checked {
+                files,
+                warnings_fail,
+            } => {
+                let files: Vec<_> = files.iter().map(|f| self.project.dir.join(f)).collect();
+                let checks = verify_job::read(self.project, &files)?;
+                let (job, scratch) = self.checks(&checks, options).await?;
+                self.scratch.push(scratch);
+                return Ok(Arc::new(ChecksAction {
+                    job,
+                    warnings_fail: *warnings_fail,
+                    meter: Arc::clone(&self.meter),
+                }));
+            }
+        };
+        Ok(Arc::new(action))
+    }
+
+    /// Checks over the stores that the migration has open, so that what they read is measured too.
+    async fn checks(
+        &mut self,
+        checks: &[Check],
+        options: &JobOptions,
+    ) -> Result<(ChecksJob, Scratch), Failure> {
+        if checks.is_empty() {
+            return Err(no_checks(self.project));
+        }
+        let (scratch, store) = Scratch::made().await?;
+        let mut job = ChecksJob {
+            checks: Vec::new(),
+            options: ChecksOptions::new(store),
+        };
+        job.options.parallel = options.parallel;
+        job.options.project.clone_from(&self.project.dir);
+        for check in checks {
+            let mut prepared = verify_job::unopened(check);
+            if let Err(failure) = self.open(&mut prepared).await {
+                prepared.unready = Some(verify_job::unready(failure));
+            }
+            job.checks.push(prepared);
+        }
+        Ok((job, scratch))
+    }
+
+    async fn open(&mut self, prepared: &mut PreparedCheck) -> Result<(), Failure> {
+        let named = verify_job::named(&prepared.check, self.project)?;
+        if let Some(own) = named.own {
+            prepared.place = Some(self.place(own).await?);
+        }
+        if let Some(other) = named.other {
+            prepared.other = Some(self.place(other).await?);
+        }
+        if let Some(store) = named.store {
+            prepared.store = Some(self.store(&store).await?);
+        }
+        Ok(())
+    }
+
+    async fn place(&mut self, named: Named) -> Result<Place, Failure> {
+        Ok(Place {
+            store: self.store(&named).await?,
+            store_name: named.store,
+            collection: named.collection.unwrap_or_default(),
         })
     }
 

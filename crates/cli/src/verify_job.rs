@@ -350,6 +350,45 @@ fn whole_name(project: &Project, text: &str) -> Result<String, Failure> {
     Ok(format!("{}/{collection}", named.store))
 }
 
+/// What a check's names mean.
+pub struct NamedPlaces {
+    pub own: Option<Named>,
+    pub other: Option<Named>,
+    pub store: Option<Named>,
+}
+
+/// # Errors
+/// The project has no such store or collection.
+pub fn named(check: &Check, project: &Project) -> Result<NamedPlaces, Failure> {
+    let collection = |name: &str| place::parse_collection(name, project).map(|(named, _)| named);
+    Ok(NamedPlaces {
+        own: check.collection.as_deref().map(collection).transpose()?,
+        other: check.other().map(collection).transpose()?,
+        store: check
+            .store()
+            .map(|name| place::parse(name, project))
+            .transpose()?,
+    })
+}
+
+#[must_use]
+pub fn unopened(check: &Check) -> PreparedCheck {
+    PreparedCheck {
+        check: check.clone(),
+        place: None,
+        other: None,
+        store: None,
+        unready: None,
+    }
+}
+
+/// Why a check cannot be done.
+#[must_use]
+pub fn unready(failure: Failure) -> (Code, String) {
+    let code = failure.code.unwrap_or(Code::CheckImpossible);
+    (code, failure.message)
+}
+
 /// Stores opened once each, for reading only.
 pub struct Opened<'p> {
     project: &'p Project,
@@ -367,39 +406,31 @@ impl<'p> Opened<'p> {
 
     /// What cannot be opened is said by the check's result.
     pub async fn prepared(&mut self, check: &Check) -> PreparedCheck {
-        let mut prepared = PreparedCheck {
-            check: check.clone(),
-            place: None,
-            other: None,
-            store: None,
-            unready: None,
-        };
-        if let Err(failure) = self.open(check, &mut prepared).await {
-            let code = failure.code.unwrap_or(Code::CheckImpossible);
-            prepared.unready = Some((code, failure.message));
+        let mut prepared = unopened(check);
+        if let Err(failure) = self.open(&mut prepared).await {
+            prepared.unready = Some(unready(failure));
         }
         prepared
     }
 
-    async fn open(&mut self, check: &Check, prepared: &mut PreparedCheck) -> Result<(), Failure> {
-        if let Some(name) = &check.collection {
-            prepared.place = Some(self.place(name).await?);
+    async fn open(&mut self, prepared: &mut PreparedCheck) -> Result<(), Failure> {
+        let named = named(&prepared.check, self.project)?;
+        if let Some(own) = named.own {
+            prepared.place = Some(self.place(own).await?);
         }
-        if let Some(name) = check.other() {
-            prepared.other = Some(self.place(name).await?);
+        if let Some(other) = named.other {
+            prepared.other = Some(self.place(other).await?);
         }
-        if let Some(name) = check.store() {
-            let named = place::parse(name, self.project)?;
-            prepared.store = Some(self.store(&named).await?);
+        if let Some(store) = named.store {
+            prepared.store = Some(self.store(&store).await?);
         }
         Ok(())
     }
 
-    async fn place(&mut self, name: &str) -> Result<Place, Failure> {
-        let (named, _) = place::parse_collection(name, self.project)?;
+    async fn place(&mut self, named: Named) -> Result<Place, Failure> {
         Ok(Place {
             store: self.store(&named).await?,
-            store_name: named.store.clone(),
+            store_name: named.store,
             collection: named.collection.unwrap_or_default(),
         })
     }

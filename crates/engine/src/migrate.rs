@@ -3,6 +3,7 @@
 mod action;
 mod ascent;
 mod backup_step;
+mod checks_step;
 mod control;
 mod descent;
 mod documents;
@@ -22,6 +23,7 @@ mod words;
 
 pub use action::{Again, Estimate, Fault, StepAction, StepContext, StepError};
 pub use backup_step::BackupAction;
+pub use checks_step::ChecksAction;
 pub use documents::{CopyAction, UpgradeAction, VerifyAction};
 pub use hooks::{Hook, HookAction, Hooks, Message, MessageStep, webhook_problem};
 pub use metered::{Metered, MeteredStore, Rate};

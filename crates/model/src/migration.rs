@@ -106,6 +106,12 @@ pub enum VerifyStep {
         target: String,
         rules: Option<String>,
     },
+    /// No critical check of these files fails; empty: of all the project's.
+    Checked {
+        files: Vec<String>,
+        /// Whether checks that warn count as critical ones.
+        warnings_fail: bool,
+    },
 }
 
 /// Moves a collection's cutover on.

@@ -58,6 +58,7 @@ const FILES: &[(&str, &str)] = project_files![
     "schemas/conversations/0001_initial.toml",
     "schemas/conversations/0002_instants.toml",
     "schemas/conversations/0003_metadata.ts",
+    "checks/conversations.toml",
     "copies/messages.toml",
     "migrations/0001_messages_apart.toml",
 ];

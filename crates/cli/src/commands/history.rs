@@ -4,6 +4,7 @@ use crate::app::App;
 use crate::chapters::{Chapter, Line, chapters, story};
 use crate::clock_words::between;
 use crate::commands::status::status_word;
+use crate::commands::status_verified::{outcome, to_json};
 use crate::exit::Exit;
 use crate::failure::Outcome;
 use crate::migrations;
@@ -11,8 +12,8 @@ use crate::paint::{duration, fold, instant, thousands};
 use crate::screen::Screen;
 use crate::table::Table;
 use clap::Args;
-use whimbrel_engine::Ledger;
-use whimbrel_model::ledger::RunState;
+use whimbrel_engine::{Clock, Ledger, SystemClock};
+use whimbrel_model::ledger::{RunState, VerificationState};
 
 #[derive(Debug, Args)]
 pub struct History {
@@ -30,7 +31,7 @@ pub async fn run(app: &App, args: &History) -> Outcome {
     let project = app.project()?;
     let screen = &app.screen;
     let Some(ledger) = app.ledger_to_read(&project).await? else {
-        screen.object(&serde_json::json!({ "migrations": [], "runs": [] }));
+        screen.object(&serde_json::json!({ "migrations": [], "runs": [], "verifications": [] }));
         screen.line("nothing has run here yet: there is no ledger");
         return Ok(Exit::Done);
     };
@@ -48,10 +49,15 @@ pub async fn run(app: &App, args: &History) -> Outcome {
     let mut applications = chapters(&ledger).await?;
     let earlier = applications.len().saturating_sub(args.limit);
     applications.drain(..earlier);
+    let passed_over = state.verifications.len().saturating_sub(args.limit);
+    let verified: Vec<&VerificationState> = state.verifications.iter().skip(passed_over).collect();
+    let now = SystemClock.now();
     screen.object(&serde_json::json!({
         "migrations": applications, "earlier_migrations": earlier, "runs": runs, "earlier": skipped,
+        "verifications": verified.iter().map(|v| to_json(v, now)).collect::<Vec<_>>(),
     }));
     say_migrations(screen, &applications);
+    say_verified(screen, &verified);
     say_runs(screen, &runs);
     if skipped > 0 || earlier > 0 {
         screen.note(screen.out.dim(&format!(
@@ -95,6 +101,22 @@ fn say_migrations(screen: &Screen, applications: &[Chapter]) {
     let any = !applications.is_empty();
     table.print(screen);
     if any {
+        screen.line("");
+    }
+}
+
+fn say_verified(screen: &Screen, verified: &[&VerificationState]) {
+    let mut table = Table::new(&["verified", "what", "outcome", "by"]);
+    for last in verified {
+        table.row([
+            instant(&last.at),
+            screen.text(&last.found.title),
+            screen.text(&outcome(&last.found)),
+            last.found.by.clone(),
+        ]);
+    }
+    table.print(screen);
+    if !verified.is_empty() {
         screen.line("");
     }
 }

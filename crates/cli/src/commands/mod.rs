@@ -18,6 +18,7 @@ pub mod schema;
 pub mod show;
 pub mod status;
 pub mod status_migrations;
+pub mod status_verified;
 pub mod up;
 pub mod upgrade;
 pub mod verify;

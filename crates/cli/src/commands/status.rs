@@ -2,6 +2,7 @@
 
 use crate::app::{App, is_gone};
 use crate::commands::status_migrations::Migrations;
+use crate::commands::status_verified;
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
 use crate::migration_screen;
@@ -51,6 +52,7 @@ pub async fn run(app: &App, _args: &Status) -> Outcome {
         "unfinished": unfinished,
         "waiting": waiting,
         "lease": lease,
+        "verifications": status_verified::all_json(&state, SystemClock.now()),
         "last": state.order.last().and_then(|id| state.runs.get(id)),
         "next": advice,
     }));

@@ -2,6 +2,7 @@
 
 use crate::app::is_gone;
 use crate::clock_words::when;
+use crate::commands::status_verified::LastVerified;
 use crate::failure::Failure;
 use crate::migration_choice::drifted;
 use crate::migration_screen::{self, folded};
@@ -209,15 +210,11 @@ impl<'a> Migrations<'a> {
             );
             folded(screen, label, Paint::bold, &text);
         }
-        for (label, last) in [
-            ("backup", self.last_backup()),
-            ("verified", self.last_step("verify")),
-        ] {
-            if let Some((at, what)) = last {
-                let text = format!("{}: {what}", when(&at, self.now));
-                folded(screen, label, Paint::bold, &screen.text(&text));
-            }
+        if let Some((at, what)) = self.last_backup() {
+            let text = format!("{}: {what}", when(&at, self.now));
+            folded(screen, "backup", Paint::bold, &screen.text(&text));
         }
+        LastVerified::look(self.state, self.last_step("verify"), self.now).say(screen);
     }
 
     fn last_step(&self, kind: &str) -> Option<(String, String)> {

@@ -13,8 +13,8 @@ use crate::report::{self, Mended};
 use crate::verify_job::{self, Asked, Chosen};
 use clap::Args;
 use std::path::{Path, PathBuf};
-use whimbrel_engine::{Checked, Clock, CompareJob, Engine, SystemClock};
-use whimbrel_model::finding::{Comparison, Severity, Verification};
+use whimbrel_engine::{Checked, Clock, CompareJob, Engine, EngineError, SystemClock};
+use whimbrel_model::finding::{CheckResult, Comparison, Severity, Verification};
 use whimbrel_model::ledger::{JobKind, RunId, Verified};
 use whimbrel_model::{Code, check::Baselines};
 
@@ -195,6 +195,10 @@ pub async fn run(app: &App, args: &Verify) -> Outcome {
         let done = async { Ok(engine.check(job).await) };
         let words = format!("doing {}", plural(chosen.checks.len() as u64, "check"));
         let checked: Checked = drive_verify(&app.screen, &engine, Some(words), done).await?;
+        let stopped = |c: &CheckResult| matches!(c.error, Some((Code::RunInterrupted, _)));
+        if checked.results.iter().any(stopped) {
+            return Err(EngineError::Interrupted.into());
+        }
         found.checks = checked.results;
         baselines = checked.baselines;
     }

@@ -262,12 +262,14 @@ fn comparisons(out: &mut String, told: &Told<'_>) {
     );
     for (i, comparison) in told.found.comparisons.iter().enumerate() {
         let mended = told.mended.get(i).and_then(Option::as_ref);
-        one_comparison(out, comparison, mended);
+        // One alone stands in the overview already.
+        let chart = told.found.comparisons.len() > 1;
+        one_comparison(out, comparison, mended, chart);
     }
     out.push_str("</section>\n");
 }
 
-fn one_comparison(out: &mut String, c: &Comparison, mended: Option<&Mended>) {
+fn one_comparison(out: &mut String, c: &Comparison, mended: Option<&Mended>, charted: bool) {
     let (class, word) = match c.equal() {
         true => ("good", "equal"),
         false => ("bad", "not equal"),
@@ -277,8 +279,10 @@ fn one_comparison(out: &mut String, c: &Comparison, mended: Option<&Mended>) {
         "<article class=\"{class}\">\n<h3><span class=\"badge\">{word}</span> {}</h3>\n",
         escaped(c.title.trim_start_matches("verify "))
     );
-    let parts = document_parts([c.equal, c.missing, c.extra, c.differing, c.unreadable]);
-    chart(out, "Documents", &parts);
+    if charted {
+        let parts = document_parts([c.equal, c.missing, c.extra, c.differing, c.unreadable]);
+        chart(out, "Documents", &parts);
+    }
     if let Some(mended) = mended {
         let _ = writeln!(out, "<p>{}</p>", escaped(&mended_words(mended)));
     }
@@ -316,10 +320,12 @@ fn differences(out: &mut String, c: &Comparison) {
         return;
     }
     let caption = format!("Documents of {} that are not equal", c.target);
+    let shown = c.differences.iter().take(MOST_DIFFERENCES);
+    let sourced = shown.clone().any(|d| !other_sources(d).is_empty());
     let heads = ["Key", "What", "Where it differs", "From"];
-    open_table(out, &caption, &heads);
-    for difference in c.differences.iter().take(MOST_DIFFERENCES) {
-        row(out, c, difference);
+    open_table(out, &caption, &heads[..if sourced { 4 } else { 3 }]);
+    for difference in shown {
+        row(out, c, difference, sourced);
     }
     out.push_str("</tbody>\n</table>\n</div>\n");
     let more = bad(c).saturating_sub(c.differences.len() as u64);
@@ -333,7 +339,7 @@ fn differences(out: &mut String, c: &Comparison) {
     }
 }
 
-fn row(out: &mut String, c: &Comparison, d: &Difference) {
+fn row(out: &mut String, c: &Comparison, d: &Difference, sourced: bool) {
     let key = d.key.to_string();
     let key = match c.target.ends_with(&format!("/{}", d.collection)) {
         true => key,
@@ -349,14 +355,20 @@ fn row(out: &mut String, c: &Comparison, d: &Difference) {
         Mismatch::Differing => "differing",
         Mismatch::Unreadable => "unreadable",
     };
+    let from = match sourced {
+        true => format!(
+            "<td class=\"code\">{}</td>",
+            escaped(&other_sources(d).join(", "))
+        ),
+        false => String::new(),
+    };
     let _ = writeln!(
         out,
         "<tr><td class=\"code\">{}</td><td class=\"nowrap\"><span class=\"key {class}\"></span>{}</td>\
-         <td class=\"code\">{}</td><td class=\"code\">{}</td></tr>",
+         <td class=\"code\">{}</td>{from}</tr>",
         escaped(&key),
         d.what.word(),
-        escaped(&place),
-        escaped(&other_sources(d).join(", "))
+        escaped(&place)
     );
 }
 

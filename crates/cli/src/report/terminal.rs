@@ -209,14 +209,15 @@ fn say_failed(screen: &Screen, check: &CheckResult) {
     }
     folded(screen, "", colour, 0, &failed_words(check));
     for example in &check.examples {
-        let parts = [
-            example.key.as_deref(),
-            example.path.as_deref(),
-            Some(example.message.as_str()),
-        ];
-        let line = parts.into_iter().flatten().map(harmless);
-        let line = line.collect::<Vec<_>>().join("  ");
-        folded_hanging(screen, &line);
+        // A key that fills lines helps nobody; all of it is in the other reports.
+        let key = example.key.as_deref().map(harmless);
+        let key = key.map(|key| clip(&key, room(screen, 4).min(60)));
+        let message = match &example.path {
+            Some(path) => format!("{}: {}", harmless(path), harmless(&example.message)),
+            None => harmless(&example.message),
+        };
+        let line = key.into_iter().chain([message]);
+        folded_hanging(screen, &line.collect::<Vec<_>>().join(" · "));
     }
     let more = check.failed.saturating_sub(check.examples.len() as u64);
     if more > 0 && check.error.is_none() && !check.examples.is_empty() {
@@ -248,11 +249,16 @@ fn kind_words(check: &CheckResult) -> String {
 fn say_passed(screen: &Screen, told: &Told<'_>) {
     let passed: Vec<&CheckResult> = told.found.checks.iter().filter(|c| c.passed).collect();
     let length = |check: &&CheckResult| check.name.chars().count();
-    let widest = passed.iter().map(length).max().unwrap_or(0).min(32);
+    let widest = passed
+        .iter()
+        .map(length)
+        .max()
+        .unwrap_or(0)
+        .min(screen.width / 2 - LABEL);
     for (i, check) in passed.iter().enumerate() {
         let name = clip(&harmless(&check.name), widest);
         let gap = " ".repeat(widest.saturating_sub(name.chars().count()) + 2);
-        let mut rest = format!("{}, {}", kind_words(check), seen_words(check));
+        let mut rest = format!("{}, {}", check.scope, seen_words(check));
         if !check.measured.is_empty() {
             rest = format!("{rest}: {}", measured_words(&check.measured));
         }
@@ -311,6 +317,9 @@ fn say_next(screen: &Screen, told: &Told<'_>) {
         ));
     }
     for (i, (command, why)) in next.iter().enumerate() {
+        // Where both do not fit beside each other, the command says enough by itself.
+        let room = room(screen, 3).saturating_sub(command.chars().count());
+        let why = if why.len() <= room { why } else { "" };
         screen.next(if i == 0 { "next" } else { "" }, command, why);
     }
 }

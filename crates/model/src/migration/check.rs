@@ -153,6 +153,8 @@ fn uses(step: &Step) -> Vec<(&str, Means)> {
         StepKind::Verify(VerifyStep::Copied { source, target, .. }) => {
             vec![(source, Means::Source), (target, Means::Target)]
         }
+        // What checks are about is theirs to name.
+        StepKind::Verify(VerifyStep::Checked { .. }) => Vec::new(),
         StepKind::Phase(phase) => vec![(&phase.collection, Means::Collection)],
         StepKind::Run(run) => [
             Some(&run.forward),
@@ -355,7 +357,7 @@ impl Row<'_> {
                 possible.map_err(|error| format!("{}: {error}", phase.collection))
             }
             StepKind::Backup(_)
-            | StepKind::Verify(VerifyStep::Copied { .. })
+            | StepKind::Verify(VerifyStep::Copied { .. } | VerifyStep::Checked { .. })
             | StepKind::Run(_)
             | StepKind::Approve(_) => Ok(()),
         }

@@ -183,30 +183,81 @@ fn copy(table: &Table<'_, '_>) -> Option<CopyStep> {
 fn verify(table: &Table<'_, '_>) -> Option<VerifyStep> {
     let upgraded = table.has("collection") || table.has("version");
     let copied = table.has("source") || table.has("target") || table.has("rules");
-    if upgraded == copied {
-        for key in ["collection", "version", "source", "target", "rules"] {
-            let _ = table.raw(key);
+    let checked = table.has("checks") || table.has("warnings");
+    match (upgraded, copied, checked) {
+        (true, false, false) => {
+            let collection = need(table, "collection");
+            let version = need_version(table, "version");
+            Some(VerifyStep::Upgraded {
+                collection: collection?,
+                version: version?,
+            })
         }
-        table.error(
-            "",
-            "a verify step says either collection and version, or source and target (and rules)",
-        );
-        return None;
+        (false, true, false) => {
+            let (source, target) = (need(table, "source"), need(table, "target"));
+            let rules = owned(table, "rules");
+            Some(VerifyStep::Copied {
+                source: source?,
+                target: target?,
+                rules,
+            })
+        }
+        (false, false, true) => checks(table),
+        _ => {
+            for key in [
+                "collection",
+                "version",
+                "source",
+                "target",
+                "rules",
+                "checks",
+                "warnings",
+            ] {
+                let _ = table.raw(key);
+            }
+            table.error(
+                "",
+                "a verify step says either collection and version, or source and target (and rules), or checks: \
+                 make a step of each",
+            );
+            None
+        }
     }
-    if upgraded {
-        let collection = need(table, "collection");
-        let version = need_version(table, "version");
-        return Some(VerifyStep::Upgraded {
-            collection: collection?,
-            version: version?,
-        });
-    }
-    let (source, target) = (need(table, "source"), need(table, "target"));
-    let rules = owned(table, "rules");
-    Some(VerifyStep::Copied {
-        source: source?,
-        target: target?,
-        rules,
+}
+
+/// `checks = true` for all of the project's, or a list of files; `warnings = "fail"` or `"pass"`.
+fn checks(table: &Table<'_, '_>) -> Option<VerifyStep> {
+    let all = table.raw("checks").map(|raw| raw.get_ref().as_bool());
+    let files = match all {
+        Some(Some(true)) => Some(Vec::new()),
+        Some(Some(false)) => {
+            table.error(
+                "checks",
+                "\"checks\" is true (all of them) or a list of files",
+            );
+            None
+        }
+        Some(None) => list(table, "checks"),
+        None => {
+            table.error(
+                "",
+                "\"checks\" is missing: true (all of them) or a list of files",
+            );
+            None
+        }
+    };
+    let warnings_fail = match table.text("warnings") {
+        None | Some("pass") => false,
+        Some("fail") => true,
+        Some(_) => {
+            let message = "\"warnings\" must be \"fail\" or \"pass\"";
+            table.error("warnings", message);
+            false
+        }
+    };
+    Some(VerifyStep::Checked {
+        files: files?,
+        warnings_fail,
     })
 }
 
