@@ -26,7 +26,7 @@ use serde_json::json;
 use whimbrel_model::finding::Comparison;
 use whimbrel_model::ledger::{JobKind, JobSpec, RunStatus};
 use whimbrel_model::rule::FieldPath;
-use whimbrel_model::{Code, DocError, KeyKind, KeyRange, Timestamp};
+use whimbrel_model::{Code, DocError, KeyKind, KeyRange, StoreError, Timestamp};
 
 pub use repair::RepairReport;
 
@@ -218,18 +218,21 @@ impl CompareJob {
             place.store.describe(&place.collection)
         })
         .await?;
-        let target_kind = target.as_ref().map(|d| d.key.clone());
-        let ordered = ends.in_place
-            && self.same_order(&kind, target_kind.as_ref())
-            && !is_shared(&ends).await?;
+        let target_kind = target.as_ref().map(|d| &d.key);
+        let order = if ends.in_place && !is_shared(&ends).await? {
+            self.order(&kind, target_kind).await?
+        } else {
+            None
+        };
         let stores = [
             self.copy.source.store.as_ref(),
             self.copy.target.store.as_ref(),
         ];
         let (mut parallel, most) = width(&self.options, &stores);
         let mut noted = Noted::default();
-        let way = if ordered {
+        let way = if let Some(sorted) = order {
             let both = SideBySide {
+                sorted,
                 source: self.copy.source.clone(),
                 target: target.is_some().then(|| self.copy.target.clone()),
             };
@@ -306,14 +309,37 @@ impl CompareJob {
         })
     }
 
-    fn same_order(&self, source: &KeyKind, target: Option<&KeyKind>) -> bool {
-        let in_order = |place: &Place| place.store.limits().key_order;
-        match target {
-            None => in_order(&self.copy.source),
-            Some(target) => {
-                source == target && in_order(&self.copy.source) && in_order(&self.copy.target)
-            }
+    /// Whether both ends walk their keys in the same order, and if so whether it is the keys' own.
+    async fn order(
+        &self,
+        source: &KeyKind,
+        target: Option<&KeyKind>,
+    ) -> Result<Option<bool>, StoreError> {
+        let own = |place: &Place| place.store.limits().key_order;
+        let (from, to) = (&self.copy.source, &self.copy.target);
+        let Some(target) = target else {
+            return Ok(own(from).then_some(true));
+        };
+        if source != target {
+            return Ok(None);
         }
+        if own(from) && own(to) {
+            return Ok(Some(true));
+        }
+        // What kind of digest a store gives names its order, too. A range behind its own end is empty.
+        let all = KeyRange::all();
+        let whole = from.store.partitions(&from.collection, &all, 1).await?;
+        let Some(end) = whole.into_iter().find_map(|r| r.through) else {
+            return Ok(None);
+        };
+        let nothing = KeyRange {
+            after: Some(end.clone()),
+            through: Some(end),
+        };
+        let one = from.store.digest(&from.collection, &nothing).await?;
+        let other = to.store.digest(&to.collection, &nothing).await?;
+        let same = one.zip(other).is_some_and(|(a, b)| a.kind == b.kind);
+        Ok(same.then_some(false))
     }
 
     /// A digest is of whole documents, as they are.

@@ -107,7 +107,8 @@ pub trait Store: Send + Sync + fmt::Debug {
 /// bodies; two that differ mean nothing yet (the same number may be written in two ways).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Digest {
-    /// Everything that decides the hash besides the documents: how it is computed, and over which columns.
+    /// Everything that decides the hash besides the documents: how it is computed, over which columns, and in
+    /// which order the keys stand, so that the same bounds mean the same keys.
     /// Digests of different kinds cannot be compared.
     pub kind: String,
     pub documents: u64,

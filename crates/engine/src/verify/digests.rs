@@ -66,19 +66,23 @@ impl Digests {
         let mut plans = self.plans.lock().ok()?;
         let plan = plans.get_mut(&range.through)?;
         // Parts that lie behind are of no more use.
-        let behind = |part: &Part| match (&part.range.through, &range.after) {
-            (Some(end), Some(after)) => end <= after,
-            _ => false,
-        };
-        plan.retain(|part| !behind(part));
+        let reached =
+            |part: &Part| part.range.through.is_some() && part.range.through == range.after;
+        if let Some(last) = plan.iter().position(reached) {
+            plan.drain(..=last);
+        }
         let part = plan.first()?.clone();
         let known = match part.same {
-            // Begun in the middle it says nothing.
             Some(documents) if part.range.after == range.after => Known::Same {
                 documents,
                 end: part.range.through,
             },
-            _ => Known::Unknown(KeyRange {
+            // Begun in the middle it says nothing.
+            Some(_) => {
+                plans.remove(&range.through);
+                return None;
+            }
+            None => Known::Unknown(KeyRange {
                 after: range.after.clone(),
                 through: part.range.through,
             }),

@@ -258,6 +258,7 @@ impl Notes {
             collection: collection.to_owned(),
         };
         let both = SideBySide {
+            sorted: true,
             source: place(&notes.wanted),
             target: Some(place(&notes.there)),
         };

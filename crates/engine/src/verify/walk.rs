@@ -1,6 +1,7 @@
 //! Reading two collections side by side, in the order of their keys.
 
 use std::cmp::Ordering;
+use std::collections::HashMap;
 
 use whimbrel_model::{Document, Key, KeyRange, Page, Reject, StoreError};
 
@@ -24,9 +25,11 @@ pub(super) struct Stretch {
     pub through: Option<Key>,
 }
 
-/// Two collections whose stores walk keys in `Key`'s own order.
+/// Two collections whose stores walk keys in the same order.
 #[derive(Clone, Debug)]
 pub(super) struct SideBySide {
+    /// Whether that order is `Key`'s own. Else only the stores know which of two keys is the greater one.
+    pub sorted: bool,
     pub source: Place,
     /// `None`: the collection does not exist, so it holds nothing.
     pub target: Option<Place>,
@@ -40,6 +43,14 @@ impl SideBySide {
             async move { store.partitions(&collection, range, parts).await }
         };
         let mut all = of(&self.source).await?;
+        if !self.sorted {
+            // Two lists of cuts cannot be made one. The last range goes on behind the source's last key.
+            match all.last_mut() {
+                Some(last) => last.through.clone_from(&range.through),
+                None => all.push(range.clone()),
+            }
+            return Ok(all);
+        }
         if let Some(target) = &self.target {
             all.extend(of(target).await?);
         }
@@ -63,16 +74,29 @@ impl SideBySide {
         let mut source_rejects = source.rejects;
         // A target that has far more in between than the source is taken in several stretches.
         let through = match (target.stopped_at.take(), source.last) {
+            (Some(stop), Some(_)) if !self.sorted => {
+                let before = KeyRange {
+                    after: range.after.clone(),
+                    through: Some(stop.clone()),
+                };
+                (documents, source_rejects) = read_all(&self.source, &before, limit).await?;
+                Some(stop)
+            }
             (Some(stop), _) => {
-                let before = |key: &Key| *key <= stop;
+                // Without a last key the source has nothing more.
+                let before = |key: &Key| !self.sorted || *key <= stop;
                 documents.retain(|d| before(&d.key));
                 source_rejects.retain(|r| r.key.as_ref().is_none_or(before));
                 Some(stop)
             }
             (None, last) => last,
         };
+        let pairs = match self.sorted {
+            true => join(documents, target.page.documents),
+            false => match_up(documents, target.page.documents),
+        };
         Ok(Stretch {
-            pairs: join(documents, target.page.documents),
+            pairs,
             source_rejects,
             target_rejects: target.page.rejects,
             through,
@@ -85,6 +109,24 @@ async fn scan(place: &Place, range: &KeyRange, limit: u32) -> Result<Page, Store
         .store
         .scan(&place.collection, range, limit.max(1), CHUNK_BYTES)
         .await
+}
+
+async fn read_all(
+    place: &Place,
+    range: &KeyRange,
+    limit: u32,
+) -> Result<(Vec<Document>, Vec<Reject>), StoreError> {
+    let (mut documents, mut rejects) = (Vec::new(), Vec::new());
+    let mut rest = range.clone();
+    loop {
+        let page = scan(place, &rest, limit).await?;
+        documents.extend(page.documents);
+        rejects.extend(page.rejects);
+        match page.last {
+            Some(last) => rest.after = Some(last),
+            None => return Ok((documents, rejects)),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -135,6 +177,25 @@ fn join(source: Vec<Document>, target: Vec<Document>) -> Vec<Pair> {
             target: if order.is_ge() { target.next() } else { None },
         });
     }
+}
+
+/// The same where the order of keys is not known here.
+fn match_up(source: Vec<Document>, target: Vec<Document>) -> Vec<Pair> {
+    let mut there: HashMap<Key, Document> =
+        target.into_iter().map(|d| (d.key.clone(), d)).collect();
+    let mut pairs: Vec<Pair> = Vec::with_capacity(source.len().max(there.len()));
+    for document in source {
+        let target = there.remove(&document.key);
+        pairs.push(Pair {
+            source: Some(document),
+            target,
+        });
+    }
+    pairs.extend(there.into_values().map(|document| Pair {
+        source: None,
+        target: Some(document),
+    }));
+    pairs
 }
 
 /// Ranges that follow each other without gaps, cut at the ends of all given ones (about `parts` of them),

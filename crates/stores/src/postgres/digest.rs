@@ -25,6 +25,7 @@ pub(super) async fn digest(
     let sql = table.sql.digest(
         &key_text(&table.keys),
         &body_text(&table.payload),
+        &order(table),
         range.after.is_some(),
         range.through.is_some(),
     );
@@ -62,6 +63,29 @@ fn key_text(keys: &[KeyColumn]) -> String {
         [one] => format!("t.{}::text", quoted(&one.name)),
         many => row_text(many.iter().map(|k| k.name.as_str())),
     }
+}
+
+/// The same bounds mean the same keys only where both ends order them in the same way.
+fn order(table: &Table) -> String {
+    if table.key_order {
+        return "'bytes'".to_owned();
+    }
+    format!(
+        "(SELECT string_agg(concat_ws('/', l.collname, l.collprovider, l.collversion, \
+           CASE WHEN l.collname = 'default' THEN concat_ws('/', d.datcollate, \
+             to_jsonb(d) ->> 'datlocprovider', to_jsonb(d) ->> 'daticulocale', \
+             to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'datcollversion') END), ',' ORDER BY a.attnum) \
+         FROM pg_attribute a LEFT JOIN pg_collation l ON l.oid = a.attcollation \
+         CROSS JOIN (SELECT * FROM pg_database WHERE datname = current_database()) d \
+         WHERE a.attrelid = {}::oid AND a.attname = ANY (ARRAY[{}]::text[]))",
+        table.oid,
+        table
+            .keys
+            .iter()
+            .map(|k| format!("'{}'", k.name.replace('\'', "''")))
+            .collect::<Vec<_>>()
+            .join(", ")
+    )
 }
 
 fn body_text(payload: &Payload) -> String {

@@ -232,8 +232,8 @@ impl Sql {
     }
 
     /// A digest of a range. Columns: rows, rows without a body, two sums of hashes, and what decides the
-    /// hashes on this server. Parameters: the range's bounds.
-    pub fn digest(&self, key: &str, body: &str, after: bool, through: bool) -> String {
+    /// hashes on this server. `order` says how keys are ordered. Parameters: the range's bounds.
+    pub fn digest(&self, key: &str, body: &str, order: &str, after: bool, through: bool) -> String {
         let (range, _) = self.range(after, through);
         // OFFSET keeps the planner from writing the texts' expressions out twice. A collation other than "C"
         // could hash equal what is not the same.
@@ -242,7 +242,7 @@ impl Sql {
              coalesce(sum(hashtextextended(s.b, hashtextextended(s.k, 0))), 0)::text, \
              coalesce(sum(hashtextextended(s.b, hashtextextended(s.k, 1))), 0)::text, \
              concat_ws(' ', current_setting('server_version_num')::int4 / 10000, \
-               current_setting('server_encoding'), hashtextextended('whimbrel', 1)) \
+               current_setting('server_encoding'), hashtextextended('whimbrel', 1), {order}) \
              FROM (SELECT {key} COLLATE \"C\" AS k, {body} COLLATE \"C\" AS b FROM {} t{range} OFFSET 0) s",
             self.table
         )
