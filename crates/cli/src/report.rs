@@ -85,6 +85,23 @@ impl Mended {
     }
 }
 
+/// The verification with paths that begin at the project's folder.
+#[must_use]
+pub fn without_home(found: &Verification, home: Option<&str>) -> Verification {
+    let mut shown = found.clone();
+    if let Some(home) = home {
+        let short = |text: &mut String| *text = text.replace(home, "");
+        short(&mut shown.title);
+        for c in &mut shown.comparisons {
+            for text in [&mut c.title, &mut c.source, &mut c.target] {
+                short(text);
+            }
+        }
+        shown.checks.iter_mut().for_each(|c| short(&mut c.scope));
+    }
+    shown
+}
+
 /// Documents that are not as they should be.
 #[must_use]
 pub fn bad(c: &Comparison) -> u64 {

@@ -14,6 +14,7 @@ mod orchestrate;
 mod passage;
 pub(crate) mod process;
 mod redact;
+mod relies;
 mod run_step;
 mod secrets;
 mod verdict;

@@ -213,7 +213,7 @@ pub async fn run(app: &App, args: &Verify) -> Outcome {
         again: asked.again(args),
         args,
     };
-    written(args, &told)?;
+    written(app, args, &told)?;
     app.screen.object(&told.to_json());
     report::terminal::print(&app.screen, &told);
     Ok(match found.worst() {
@@ -305,7 +305,15 @@ fn may_be_written(file: &Path) -> Result<(), Failure> {
     })
 }
 
-fn written(args: &Verify, told: &report::Told<'_>) -> Result<(), Failure> {
+/// The files are read elsewhere: paths of this machine mean nothing there.
+fn written(app: &App, args: &Verify, told: &report::Told<'_>) -> Result<(), Failure> {
+    let shown = report::without_home(told.found, app.screen.home.get().map(String::as_str));
+    let told = &report::Told {
+        found: &shown,
+        mended: told.mended,
+        again: told.again.clone(),
+        args,
+    };
     let write = |file: &Path, text: String| {
         std::fs::write(file, text)
             .map_err(|error| Failure::io(format!("writing {}", file.display()), &error))

@@ -364,7 +364,7 @@ fn row(out: &mut String, c: &Comparison, d: &Difference, sourced: bool) {
     };
     let _ = writeln!(
         out,
-        "<tr><td class=\"code\">{}</td><td class=\"nowrap\"><span class=\"key {class}\"></span>{}</td>\
+        "<tr><td class=\"code\">{}</td><td class=\"kind\"><span class=\"key {class}\"></span>{}</td>\
          <td class=\"code\">{}</td>{from}</tr>",
         escaped(&key),
         d.what.word(),
@@ -403,7 +403,7 @@ fn all_checks(out: &mut String, told: &Told<'_>) {
         let _ = writeln!(
             out,
             "<tr><td class=\"nowrap outcome {class}\"><span aria-hidden=\"true\">{sign}</span> {word}</td>\
-             <td>{}<br><span class=\"small\">{}</span>{measured}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
+             <td class=\"check\">{}<br><span class=\"small\">{}</span>{measured}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
              <td class=\"took\">{}<span class=\"small\">{}</span></td></tr>",
             escaped(&check.name),
             escaped(&kind_words(check)),

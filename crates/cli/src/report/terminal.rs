@@ -42,8 +42,12 @@ fn say_verdict(screen: &Screen, told: &Told<'_>) {
     let parts: Vec<_> = parts.into_iter().flatten().collect();
     let fine = parts.iter().all(|(good, _)| *good);
     let words: Vec<_> = parts.into_iter().map(|(_, words)| words).collect();
-    let words = words.join(" · ");
-    for line in fold(&words, room(screen, 0)) {
+    let one = words.join(" · ");
+    let lines = match one.chars().count() < screen.width {
+        true => vec![one],
+        false => words,
+    };
+    for line in lines.iter().flat_map(|line| fold(line, screen.width - 1)) {
         let warned = told.found.worst().is_some();
         screen.line(match (fine, warned) {
             (true, false) => screen.out.good(&line),

@@ -10,6 +10,7 @@ use whimbrel_model::{Code, Event};
 
 use super::action::{Estimate, StepAction, StepContext, StepError};
 use super::orchestrate::{no_ledger, runs_of};
+use super::relies::{remember_comparisons, remember_version};
 use crate::copy::CopyJob;
 use crate::engine::Engine;
 use crate::error::EngineError;
@@ -298,10 +299,14 @@ impl VerifyAction {
 
     async fn look(&self, cx: &StepContext<'_>) -> Result<Counts, StepError> {
         let mut total = Counts::default();
+        let started = cx.engine.clock.now();
         match self {
             Self::Upgraded(job) => {
                 let (report, _) = cx.engine.preview_upgrade(job, 0).await?;
                 let counts = report.counts;
+                let failed = counts.written + counts.newer + counts.quarantined;
+                let title = format!("{} at v{}", job.place, job.to);
+                remember_version(cx, started, title, failed).await?;
                 if counts.written + counts.newer > 0 {
                     let message = format!(
                         "{} of {} documents of {} are not at v{}",
@@ -316,14 +321,18 @@ impl VerifyAction {
                 total.add(&counts);
             }
             Self::Copied(jobs) => {
+                let mut all = Vec::new();
                 for job in jobs {
                     let job = CompareJob::of(job.clone());
-                    let found = cx.engine.compare_unrecorded(job.clone()).await?;
+                    all.push(cx.engine.compare_unrecorded(job).await?);
+                }
+                remember_comparisons(cx, started, all.clone()).await?;
+                for (job, found) in jobs.iter().zip(all) {
                     let differ = found.missing + found.extra + found.differing;
                     if differ > 0 {
                         let message = format!(
                             "{differ} of {} documents of {} differ from what {} holds, or are missing or left over there",
-                            found.source_documents, job.copy.source, job.copy.target
+                            found.source_documents, job.source, job.target
                         );
                         return Err(StepError::terminal(Code::StepInvalid, message));
                     }
@@ -336,7 +345,7 @@ impl VerifyAction {
                         quarantined: found.unreadable,
                         ..Counts::default()
                     };
-                    within(&counts, job.options.max_failed, &job.copy.source)?;
+                    within(&counts, job.options.max_failed, &job.source)?;
                     total.add(&counts);
                 }
             }

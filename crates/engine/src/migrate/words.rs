@@ -8,6 +8,7 @@ use whimbrel_model::{Code, Entry};
 use super::action::{Estimate, Fault, StepAction, StepContext, StepError};
 use super::documents::nothing_to_undo;
 use super::orchestrate::{facts, no_ledger};
+use super::relies::tell_age;
 use crate::error::EngineError;
 
 /// Waits for somebody's word.
@@ -92,6 +93,7 @@ impl StepAction for PhaseAction {
     }
 
     async fn forward(&self, cx: &StepContext<'_>) -> Result<StepReport, StepError> {
+        tell_age(cx, &self.collection, self.to);
         let from = self.change(cx, self.to, &sign(cx, "up")).await?;
         Ok(StepReport {
             summary: format!("{}: {from} to {}", self.collection, self.to),
