@@ -105,7 +105,7 @@ pub enum Command {
     Upgrade(commands::upgrade::Upgrade),
     /// Copy documents into another store, in a new shape where rules say so
     Copy(commands::copy::Copy),
-    /// Prove that a target holds what its source yields, and that data keeps the project's rules
+    /// Prove that a target holds what its source yields, and that data keeps its rules
     Verify(Box<commands::verify::Verify>),
     /// Write collections into an archive, and read it back
     Backup(commands::backup::Backup),

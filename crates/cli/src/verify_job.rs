@@ -39,7 +39,7 @@ impl Asked {
         Ok(Self {
             ends: ends.map(|(source, target)| (open_name(source), open_name(target))),
             ignore: each(&how.ignore, |text| path("--ignore", text))?,
-            tolerance: each(&how.tolerance, |text| tolerance(text))?,
+            tolerance: each(&how.tolerance, tolerance)?,
             sample: how
                 .sample
                 .as_deref()

@@ -298,19 +298,45 @@ fn a_verification_has_an_age() {
     assert_eq!(old, [true, false, false], "{all}");
 }
 
-fn remember(shop: &Shop, verified: Verified) {
+#[test]
+fn checks_are_told_while_another_run_holds_the_ledger() {
+    let shop = copied();
+    shop.write("checks/users.toml", CHECKS);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (ledger, _) = open(&shop, &runtime);
+    let lease = runtime.block_on(ledger.lock("somebody")).unwrap();
+    let ran = shop.ends(&["verify"], 0);
+    assert!(
+        ran.stdout.starts_with("4 checks passed\n"),
+        "{}",
+        ran.stdout
+    );
+    assert!(ran.stderr.contains("somebody holds"), "{}", ran.stderr);
+    shop.ends(&SAME, 5);
+    runtime.block_on(lease.release()).unwrap();
+    assert_eq!(shop.status()["verifications"], serde_json::json!([]));
+}
+
+fn open(shop: &Shop, runtime: &tokio::runtime::Runtime) -> (Arc<Ledger>, Arc<SystemClock>) {
     let url = format!(
         "sqlite:{}",
         shop.path().join(".whimbrel/ledger.db").display()
     );
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(async {
+    let clock = Arc::new(SystemClock);
+    let ledger = runtime.block_on(async {
         let journal = whimbrel_stores::open_journal(&url).await.unwrap();
-        let clock = Arc::new(SystemClock);
-        let ledger = Ledger::open(journal, clock.clone()).await.unwrap();
-        let engine = Engine::new(Arc::new(ledger), clock);
-        engine.remember(verified, "the test").await.unwrap();
+        Ledger::open(journal, clock.clone()).await.unwrap()
     });
+    (Arc::new(ledger), clock)
+}
+
+fn remember(shop: &Shop, verified: Verified) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (ledger, clock) = open(shop, &runtime);
+    let engine = Engine::new(ledger, clock);
+    runtime
+        .block_on(engine.remember(verified, "the test"))
+        .unwrap();
 }
 
 /// A `verify` step with checks: passes, only warns, fails.

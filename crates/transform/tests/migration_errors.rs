@@ -82,13 +82,15 @@ fn each_kind_of_step_is_judged() {
     check(
         "[[step]]\nverify = \"v\"\ncollection = \"c\"\nsource = \"s\"",
         &[
-            "2:1: a verify step says either collection and version, or source and target (and rules)",
+            "2:1: a verify step says either collection and version, or source and target (and rules), or \
+             checks: make a step of each",
         ],
     );
     check(
         "[[step]]\nverify = \"v\"",
         &[
-            "2:1: a verify step says either collection and version, or source and target (and rules)",
+            "2:1: a verify step says either collection and version, or source and target (and rules), or \
+             checks: make a step of each",
         ],
     );
     check(

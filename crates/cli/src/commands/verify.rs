@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use whimbrel_engine::{Checked, Clock, CompareJob, Engine, EngineError, SystemClock};
 use whimbrel_model::finding::{CheckResult, Comparison, Severity, Verification};
 use whimbrel_model::ledger::{JobKind, RunId, Verified};
-use whimbrel_model::{Code, check::Baselines};
+use whimbrel_model::{Code, JournalError, check::Baselines};
 
 #[derive(Debug, Args)]
 #[command(
@@ -24,19 +24,12 @@ use whimbrel_model::{Code, check::Baselines};
                   or a critical check failed"
 )]
 pub struct Verify {
-    /// Compare what this yields: STORE/COLLECTION, URL#COLLECTION, or a whole STORE. Without it only the
-    /// project's checks are done
+    /// What is compared: STORE/COLLECTION, URL#COLLECTION, or a whole STORE. Without it only checks are done
     #[arg(requires = "target")]
     pub source: Option<String>,
 
-    /// … with what this holds: STORE, STORE/COLLECTION or a URL
+    /// With what it is compared: STORE, STORE/COLLECTION or a URL
     pub target: Option<String>,
-
-    #[command(flatten)]
-    pub how: Comparing,
-
-    #[command(flatten)]
-    pub checks: Checking,
 
     /// Copy what is missing or different again, and look again
     #[arg(long, requires = "source")]
@@ -61,6 +54,12 @@ pub struct Verify {
     /// Ranges of keys to work on at once [default: what the stores can use]
     #[arg(long, value_name = "N", env = "WHIMBREL_PARALLEL", hide_env = true, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub parallel: Option<u32>,
+
+    #[command(flatten)]
+    pub how: Comparing,
+
+    #[command(flatten)]
+    pub checks: Checking,
 }
 
 /// How source and target are compared.
@@ -205,7 +204,7 @@ pub async fn run(app: &App, args: &Verify) -> Outcome {
     found.ended_at = SystemClock.now().to_string();
     if !args.dry_run {
         let verified = Verified::of(&found, baselines, args.checks.new_baseline, person());
-        engine.remember(verified, &holder()).await?;
+        remember(app, &engine, verified).await?;
     }
     let told = report::Told {
         found: &found,
@@ -222,7 +221,22 @@ pub async fn run(app: &App, args: &Verify) -> Outcome {
     })
 }
 
-/// `app/users to split/people, and 8 checks`
+/// What was found is told even where another run holds the ledger.
+async fn remember(app: &App, engine: &Engine, verified: Verified) -> Result<(), Failure> {
+    match engine.remember(verified, &holder()).await {
+        Err(EngineError::Journal(JournalError::Held(lease))) => {
+            let text = format!(
+                "note: this verification is not written into the ledger, which {} holds",
+                lease.holder
+            );
+            app.screen.progress(app.screen.text(&text));
+            Ok(())
+        }
+        other => Ok(other?),
+    }
+}
+
+/// `app/users and split/people, and 8 checks`
 fn title(asked: &Asked, comparisons: usize, checks: usize) -> String {
     let ends = asked.ends.as_ref().map(|(source, target)| {
         let several = match comparisons {
