@@ -68,7 +68,14 @@ const CRATES: &[Crate] = &[
     },
     Crate {
         folder: "cli",
-        ours: &["model", "stores", "transform", "archive", "engine", "gateway"],
+        ours: &[
+            "model",
+            "stores",
+            "transform",
+            "archive",
+            "engine",
+            "gateway",
+        ],
         in_tests: &["testkit"],
         never: &[],
     },

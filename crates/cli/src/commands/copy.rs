@@ -367,7 +367,7 @@ impl Ends {
             source: place(&self.source_store, &self.source, from),
             target: place(&self.target_store, &self.target, into),
             schema,
-            scratch: scratch.filter(|_| rule.group.is_some()),
+            scratch,
             options,
             rule,
         })
@@ -402,7 +402,8 @@ fn plain_rule(
     }
 }
 
-/// A store for the order of groups, gone with this value.
+/// A store for the order of groups, and for what a comparison notes of documents whose keys a transform may
+/// change. Gone with this value.
 pub struct Scratch {
     opened: Option<(Arc<dyn Store>, tempfile::TempDir)>,
 }
@@ -411,7 +412,8 @@ impl Scratch {
     /// # Errors
     /// The temporary folder cannot be made or used.
     pub async fn for_rules(rules: &[CopyRule]) -> Result<Self, Failure> {
-        if rules.iter().all(|r| r.group.is_none()) {
+        let plain = |rule: &CopyRule| rule.group.is_none() && rule.transform.is_none();
+        if rules.iter().all(plain) {
             return Ok(Self { opened: None });
         }
         Ok(Self::made().await?.0)

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 use whimbrel_model::store::Description;
 use whimbrel_model::{
-    Body, Document, Key, KeyKind, KeyRange, Limits, Page, StatementOutcome, Store, StoreError,
-    Write, WriteOutcome,
+    Body, Digest, Document, Key, KeyKind, KeyRange, Limits, Page, StatementOutcome, Store,
+    StoreError, Write, WriteOutcome,
 };
 
 const SECONDS: usize = 60;
@@ -206,6 +206,14 @@ impl Store for MeteredStore {
             .map(|inner| Arc::new(Self::new(inner, Arc::clone(&self.meter))) as Arc<dyn Store>))
     }
 
+    async fn digest(
+        &self,
+        collection: &str,
+        range: &KeyRange,
+    ) -> Result<Option<Digest>, StoreError> {
+        self.metered(self.inner.digest(collection, range)).await
+    }
+
     async fn statement(&self, text: &str) -> Result<StatementOutcome, StoreError> {
         self.metered(self.inner.statement(text)).await
     }
@@ -300,6 +308,9 @@ mod tests {
         async fn snapshot(&self) -> Result<Option<Arc<dyn Store>>, StoreError> {
             Ok(Some(Arc::new(Echo)))
         }
+        async fn digest(&self, _: &str, _: &KeyRange) -> Result<Option<Digest>, StoreError> {
+            echo("digest")
+        }
         async fn statement(&self, _: &str) -> Result<StatementOutcome, StoreError> {
             echo("statement")
         }
@@ -325,6 +336,7 @@ mod tests {
             heard(store.get("c", &[]).await),
             heard(store.held("c", &[], vec![]).await),
             heard(store.write(&[]).await),
+            heard(store.digest("c", &all).await),
             heard(store.statement("x").await),
         ];
         let calls = [
@@ -337,6 +349,7 @@ mod tests {
             "get",
             "held",
             "write",
+            "digest",
             "statement",
         ];
         assert_eq!(heard, calls);

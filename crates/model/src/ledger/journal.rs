@@ -198,8 +198,7 @@ pub trait Journal: Send + Sync {
     ) -> Result<Vec<(u64, QuarantineItem)>, JournalError>;
 
     /// Those of the labels whose documents wait, in the order of the labels.
-    async fn waiting(&self, subject: &str, labels: &[String])
-    -> Result<Vec<String>, JournalError>;
+    async fn waiting(&self, subject: &str, labels: &[String]) -> Result<Vec<String>, JournalError>;
 
     /// Takes the lease, if nobody has it or its time is over.
     async fn acquire(&self, holder: &str, ttl_ms: u64) -> Result<Lease, JournalError>;
