@@ -164,7 +164,7 @@ fn say_differences(screen: &Screen, told: &Told<'_>, comparison: &Comparison) {
     let more = bad(comparison).saturating_sub(named as u64);
     if more > 0 {
         let where_ = match told.args.report {
-            Some(_) => "in the report",
+            Some(_) => "the report lists up to 10,000",
             None => "--report FILE.html lists up to 10,000",
         };
         let text = format!("  … and {} more ({where_})", thousands(more));
