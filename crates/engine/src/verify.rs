@@ -254,20 +254,10 @@ impl CompareJob {
         };
         let documents = expected.max(target.and_then(|d| d.documents)).unwrap_or(0);
         let parts = u32::try_from((documents / PARTITION).min(MOST_PARTITIONS)).unwrap_or(1);
-        let (pages, name): (Arc<dyn Pages>, _) = match &way {
-            Way::Ordered(both, _) => (Arc::new(Cuts::new(both, parts)), "ordered"),
-            Way::Noted(both) => {
-                parallel = parallel.min(2);
-                (Arc::new(Cuts::new(both, parts)), "noted")
-            }
-            Way::LookedUp => {
-                let whole = WholeCollection {
-                    place: self.copy.source.clone(),
-                    bytes: CHUNK_BYTES,
-                };
-                (Arc::new(whole), "looked up")
-            }
-        };
+        if matches!(way, Way::Noted(_)) {
+            parallel = parallel.min(2);
+        }
+        let (pages, name) = self.cut(&way, parts);
         Ok(Prepared {
             spec: self.spec(now, name),
             work: Arc::new(CompareWork {
@@ -282,6 +272,21 @@ impl CompareJob {
             parallel,
             most,
         })
+    }
+
+    /// How the documents are gone through, and what runs call that.
+    fn cut(&self, way: &Way, parts: u32) -> (Arc<dyn Pages>, &'static str) {
+        match way {
+            Way::Ordered(both, _) => (Arc::new(Cuts::new(both, parts)), "ordered"),
+            Way::Noted(both) => (Arc::new(Cuts::new(both, parts)), "noted"),
+            Way::LookedUp => {
+                let whole = WholeCollection {
+                    place: self.copy.source.clone(),
+                    bytes: CHUNK_BYTES,
+                };
+                (Arc::new(whole), "looked up")
+            }
+        }
     }
 
     fn ends(&self, now: Timestamp) -> Arc<Ends> {

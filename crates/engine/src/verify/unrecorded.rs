@@ -77,28 +77,7 @@ impl Engine {
             events: Arc::clone(&self.events),
             begun: Instant::now(),
         });
-        let mut workers = JoinSet::new();
-        for _ in 0..parallel {
-            let walk = Arc::clone(&walk);
-            workers.spawn(async move { walk.work_off().await });
-        }
-        let mut first_error = None;
-        while let Some(ended) = workers.join_next().await {
-            let result = ended.unwrap_or_else(|e| {
-                Err(EngineError::Counts(format!(
-                    "a worker ended abnormally ({e})"
-                )))
-            });
-            if let Err(error) = result {
-                walk.failed.store(true, Ordering::SeqCst);
-                if first_error.is_none() || matches!(first_error, Some(EngineError::Interrupted)) {
-                    first_error = Some(error);
-                }
-            }
-        }
-        if let Some(error) = first_error {
-            return Err(error);
-        }
+        walk.with_workers(parallel).await?;
         let (totals, found) = walk
             .progress
             .lock()
@@ -115,6 +94,30 @@ impl Engine {
 }
 
 impl Walk {
+    /// Runs the workers; of their errors the first counts that is not merely the stop that another caused.
+    async fn with_workers(self: &Arc<Self>, parallel: u32) -> Result<(), EngineError> {
+        let mut workers = JoinSet::new();
+        for _ in 0..parallel {
+            let walk = Arc::clone(self);
+            workers.spawn(async move { walk.work_off().await });
+        }
+        let mut first_error = None;
+        while let Some(ended) = workers.join_next().await {
+            let result = ended.unwrap_or_else(|e| {
+                Err(EngineError::Counts(format!(
+                    "a worker ended abnormally ({e})"
+                )))
+            });
+            if let Err(error) = result {
+                self.failed.store(true, Ordering::SeqCst);
+                if first_error.is_none() || matches!(first_error, Some(EngineError::Interrupted)) {
+                    first_error = Some(error);
+                }
+            }
+        }
+        first_error.map_or(Ok(()), Err)
+    }
+
     async fn work_off(&self) -> Result<(), EngineError> {
         let mut size = ChunkSize::new(self.job.options.batch, self.most);
         loop {
