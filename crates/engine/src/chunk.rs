@@ -7,7 +7,7 @@ const FIRST: u32 = 512;
 const LEAST: u32 = 16;
 /// Caps a chunk's memory: bytes read, in each partition. Larger chunks mean fewer commits, but a peak that
 /// grows with the collection (`cargo xtask bench memory`, `bench copy`).
-pub(crate) const CHUNK_BYTES: usize = 2 * 1024 * 1024;
+pub(crate) const CHUNK_BYTES: usize = 1536 * 1024;
 /// The same for an upgrade, which also holds what each document becomes and what it was.
 pub(crate) const UPGRADE_BYTES: usize = 1024 * 1024;
 
