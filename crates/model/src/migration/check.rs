@@ -354,7 +354,15 @@ impl Row<'_> {
                     return Err(format!("{} is {from} already", phase.collection));
                 }
                 let possible = from.may_become(phase.to);
-                possible.map_err(|error| format!("{}: {error}", phase.collection))
+                possible.map_err(|error| format!("{}: {error}", phase.collection))?;
+                // Its undo goes from here to where it came from, which must be possible too.
+                if phase.to != Phase::Complete && phase.to.may_become(from).is_err() {
+                    return Err(format!(
+                        "{}: from {from} to {} there would be no way back; go one phase back at a time",
+                        phase.collection, phase.to
+                    ));
+                }
+                Ok(())
             }
             StepKind::Backup(_)
             | StepKind::Verify(VerifyStep::Copied { .. } | VerifyStep::Checked { .. })
