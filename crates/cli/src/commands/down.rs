@@ -174,10 +174,10 @@ async fn end(app: &App, project: &Project, state: &MigrationState) -> Outcome {
 }
 
 fn stays(m: &MigrationState) -> Vec<String> {
-    let steps = m.steps.iter().zip(&m.plan).enumerate();
+    let steps = m.steps.iter().enumerate();
     steps
-        .filter(|(_, (s, plan))| !plan.reversible && s.status != StepStatus::Pending)
-        .map(|(i, (s, _))| format!("step {} ({} {})", i + 1, s.kind, s.name))
+        .filter(|(_, s)| !s.reversible && s.status != StepStatus::Pending)
+        .map(|(i, s)| format!("step {} ({} {})", i + 1, s.kind, s.name))
         .collect()
 }
 

@@ -60,7 +60,7 @@ impl Passage<'_> {
     async fn back(&self, index: usize, state: &MigrationState) -> Result<bool, EngineError> {
         let step = u32::try_from(index).unwrap_or(u32::MAX);
         let name = self.job.migration.steps[index].name.clone();
-        if !state.plan.get(index).is_some_and(|p| p.reversible) {
+        if !state.steps[index].reversible {
             self.note(MigrationEntry::StepKept { step }).await?;
             let message = format!("{name} has no way back and stays");
             self.tell(Moment::StepKept, Some(index), message, None);

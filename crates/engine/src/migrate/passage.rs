@@ -116,7 +116,7 @@ impl<'a> Passage<'a> {
     }
 
     pub(super) fn refuse_drift(&self, state: &MigrationState) -> Result<(), EngineError> {
-        let same_steps = state.plan.len() == self.job.actions.len();
+        let same_steps = state.steps.len() == self.job.actions.len();
         if same_steps && (state.checksum == self.job.migration.checksum || self.job.options.drifted)
         {
             return Ok(());

@@ -87,6 +87,8 @@ pub enum StepStatus {
 pub struct StepState {
     pub name: String,
     pub kind: String,
+    /// Whether it can be taken back, as was announced.
+    pub reversible: bool,
     pub status: StepStatus,
     /// Tries of the direction that it is in.
     pub attempts: u32,
@@ -122,7 +124,6 @@ pub struct MigrationState {
     pub meaning: serde_json::Value,
     pub status: MigrationStatus,
     pub steps: Vec<StepState>,
-    pub plan: Vec<StepPlan>,
     /// Why it failed, is taken back, or rests.
     pub cause: Option<(Code, String)>,
     /// Who began it, and who takes it back.

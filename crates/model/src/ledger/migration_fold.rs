@@ -186,7 +186,6 @@ impl MigrationState {
             meaning: meaning.clone(),
             status,
             steps: steps.iter().map(StepState::planned).collect(),
-            plan: steps,
             cause: None,
             by: by.clone(),
             undone_by: None,
@@ -245,7 +244,6 @@ impl MigrationState {
                 S::Done | S::Running | S::Failed | S::Unknown | S::Undoing
             )
         });
-        let plan = self.plan.get(*index as usize).cloned();
         let Some(step) = self.steps.get_mut(*index as usize) else {
             return Err(format!("migration {} has no step {index}", self.id));
         };
@@ -337,7 +335,7 @@ impl MigrationState {
                 };
             }
             (E::StepKept { .. }, S::Done | S::Running | S::Failed | S::Unknown) => {
-                if plan.is_some_and(|p| p.reversible) {
+                if step.reversible {
                     return illegal("it is kept although it can be taken back");
                 }
                 step.status = S::Kept;
@@ -361,6 +359,7 @@ impl StepState {
         Self {
             name: plan.name.clone(),
             kind: plan.kind.clone(),
+            reversible: plan.reversible,
             status: StepStatus::Pending,
             attempts: 0,
             started_at: None,
