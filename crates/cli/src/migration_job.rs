@@ -16,8 +16,7 @@ use whimbrel_engine::migrate::{
     wanted_by,
 };
 use whimbrel_engine::{
-    BackupPlace, ChecksJob, ChecksOptions, CopyJob, JobOptions, Place, PreparedCheck, Threshold,
-    UpgradeJob,
+    BackupPlace, ChecksJob, ChecksOptions, CopyJob, JobOptions, Place, Threshold, UpgradeJob,
 };
 use whimbrel_model::check::Check;
 use whimbrel_model::migration::{
@@ -415,35 +414,10 @@ impl<'p> Workshop<'p> {
         job.options.parallel = options.parallel;
         job.options.project.clone_from(&self.project.dir);
         for check in checks {
-            let mut prepared = verify_job::unopened(check);
-            if let Err(failure) = self.open(&mut prepared).await {
-                prepared.unready = Some(verify_job::unready(failure));
-            }
+            let prepared = verify_job::prepared(check, self.project, self).await;
             job.checks.push(prepared);
         }
         Ok((job, scratch))
-    }
-
-    async fn open(&mut self, prepared: &mut PreparedCheck) -> Result<(), Failure> {
-        let named = verify_job::named(&prepared.check, self.project)?;
-        if let Some(own) = named.own {
-            prepared.place = Some(self.place(own).await?);
-        }
-        if let Some(other) = named.other {
-            prepared.other = Some(self.place(other).await?);
-        }
-        if let Some(store) = named.store {
-            prepared.store = Some(self.store(&store).await?);
-        }
-        Ok(())
-    }
-
-    async fn place(&mut self, named: Named) -> Result<Place, Failure> {
-        Ok(Place {
-            store: self.store(&named).await?,
-            store_name: named.store,
-            collection: named.collection.unwrap_or_default(),
-        })
     }
 
     async fn store(&mut self, named: &Named) -> Result<Arc<dyn Store>, Failure> {
@@ -472,6 +446,12 @@ impl<'p> Workshop<'p> {
         let store: Arc<dyn Store> = Arc::new(MeteredStore::new(store, Arc::clone(&self.meter)));
         self.opened.insert(named.store.clone(), Arc::clone(&store));
         Ok(store)
+    }
+}
+
+impl verify_job::Opens for Workshop<'_> {
+    async fn opened(&mut self, named: &Named) -> Result<Arc<dyn Store>, Failure> {
+        self.store(named).await
     }
 }
 

@@ -243,10 +243,10 @@ impl Chosen {
         if let Some(ledger) = app.ledger_to_read(project).await? {
             options.baselines = ledger.state().baselines.clone();
         }
-        let mut opened = Opened::new(project);
+        let mut opened = Opened::default();
         let mut checks = Vec::new();
         for check in &self.checks {
-            checks.push(opened.prepared(check).await);
+            checks.push(prepared(check, project, &mut opened).await);
         }
         Ok(ChecksJob { checks, options })
     }
@@ -351,7 +351,7 @@ fn whole_name(project: &Project, text: &str) -> Result<String, Failure> {
 }
 
 /// What a check's names mean.
-pub struct NamedPlaces {
+struct NamedPlaces {
     pub own: Option<Named>,
     pub other: Option<Named>,
     pub store: Option<Named>,
@@ -359,7 +359,7 @@ pub struct NamedPlaces {
 
 /// # Errors
 /// The project has no such store or collection.
-pub fn named(check: &Check, project: &Project) -> Result<NamedPlaces, Failure> {
+fn named(check: &Check, project: &Project) -> Result<NamedPlaces, Failure> {
     let collection = |name: &str| place::parse_collection(name, project).map(|(named, _)| named);
     Ok(NamedPlaces {
         own: check.collection.as_deref().map(collection).transpose()?,
@@ -371,8 +371,7 @@ pub fn named(check: &Check, project: &Project) -> Result<NamedPlaces, Failure> {
     })
 }
 
-#[must_use]
-pub fn unopened(check: &Check) -> PreparedCheck {
+fn unopened(check: &Check) -> PreparedCheck {
     PreparedCheck {
         check: check.clone(),
         place: None,
@@ -383,59 +382,26 @@ pub fn unopened(check: &Check) -> PreparedCheck {
 }
 
 /// Why a check cannot be done.
-#[must_use]
-pub fn unready(failure: Failure) -> (Code, String) {
+fn unready(failure: Failure) -> (Code, String) {
     let code = failure.code.unwrap_or(Code::CheckImpossible);
     (code, failure.message)
 }
 
 /// Stores opened once each, for reading only.
-pub struct Opened<'p> {
-    project: &'p Project,
+#[derive(Default)]
+struct Opened {
     stores: BTreeMap<String, Arc<dyn Store>>,
 }
 
-impl<'p> Opened<'p> {
-    #[must_use]
-    pub fn new(project: &'p Project) -> Self {
-        Self {
-            project,
-            stores: BTreeMap::new(),
-        }
-    }
+/// Opens what checks name. Each opener keeps what it opened, by its own rules.
+pub trait Opens {
+    /// # Errors
+    /// The store cannot be opened.
+    async fn opened(&mut self, named: &Named) -> Result<Arc<dyn Store>, Failure>;
+}
 
-    /// What cannot be opened is said by the check's result.
-    pub async fn prepared(&mut self, check: &Check) -> PreparedCheck {
-        let mut prepared = unopened(check);
-        if let Err(failure) = self.open(&mut prepared).await {
-            prepared.unready = Some(unready(failure));
-        }
-        prepared
-    }
-
-    async fn open(&mut self, prepared: &mut PreparedCheck) -> Result<(), Failure> {
-        let named = named(&prepared.check, self.project)?;
-        if let Some(own) = named.own {
-            prepared.place = Some(self.place(own).await?);
-        }
-        if let Some(other) = named.other {
-            prepared.other = Some(self.place(other).await?);
-        }
-        if let Some(store) = named.store {
-            prepared.store = Some(self.store(&store).await?);
-        }
-        Ok(())
-    }
-
-    async fn place(&mut self, named: Named) -> Result<Place, Failure> {
-        Ok(Place {
-            store: self.store(&named).await?,
-            store_name: named.store,
-            collection: named.collection.unwrap_or_default(),
-        })
-    }
-
-    async fn store(&mut self, named: &Named) -> Result<Arc<dyn Store>, Failure> {
+impl Opens for Opened {
+    async fn opened(&mut self, named: &Named) -> Result<Arc<dyn Store>, Failure> {
         if let Some(store) = self.stores.get(&named.store) {
             return Ok(Arc::clone(store));
         }
@@ -443,6 +409,41 @@ impl<'p> Opened<'p> {
         self.stores.insert(named.store.clone(), Arc::clone(&store));
         Ok(store)
     }
+}
+
+/// A check with what it names opened; what cannot be opened is said by the check's result.
+pub async fn prepared(check: &Check, project: &Project, by: &mut impl Opens) -> PreparedCheck {
+    let mut prepared = unopened(check);
+    if let Err(failure) = open(&mut prepared, project, by).await {
+        prepared.unready = Some(unready(failure));
+    }
+    prepared
+}
+
+async fn open(
+    prepared: &mut PreparedCheck,
+    project: &Project,
+    by: &mut impl Opens,
+) -> Result<(), Failure> {
+    let named = named(&prepared.check, project)?;
+    if let Some(own) = named.own {
+        prepared.place = Some(place(own, by).await?);
+    }
+    if let Some(other) = named.other {
+        prepared.other = Some(place(other, by).await?);
+    }
+    if let Some(store) = named.store {
+        prepared.store = Some(by.opened(&store).await?);
+    }
+    Ok(())
+}
+
+async fn place(named: Named, by: &mut impl Opens) -> Result<Place, Failure> {
+    Ok(Place {
+        store: by.opened(&named).await?,
+        store_name: named.store,
+        collection: named.collection.unwrap_or_default(),
+    })
 }
 
 #[cfg(test)]
