@@ -240,6 +240,14 @@ fn phases_follow_each_other() {
         .collect();
     passes(&[&steps[..3], &steps[3..]]);
     passes(&[&[phase("a", "c", "dualwrite"), phase("b", "c", "off")]]);
+    // Nothing leads from off to shadow, so a jump from shadow to off could not be taken back.
+    fails(
+        &[&[&steps[..2], &[phase("jump", "c", "off")]].concat()],
+        &[
+            "0001_m, line 10: step \"jump\": c: from shadow to off there would be no way back; go one phase \
+             back at a time",
+        ],
+    );
     fails(
         &[
             &[phase("a", "c", "shadow"), phase("b", "d", "off")],
