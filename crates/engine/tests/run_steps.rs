@@ -104,6 +104,7 @@ async fn run(engine: &Engine, action: &RunAction, what: Do) -> Result<StepReport
         step: 0,
     };
     let state = StepState {
+        reversible: true,
         name: "notify".to_owned(),
         kind: "run".to_owned(),
         status: StepStatus::Running,
