@@ -263,7 +263,8 @@ impl Engine {
         })
         .await?;
         let now = self.clock.now();
-        let run = run_id(now, &job.spec, ledger.state().seq);
+        let runs = &ledger.state().runs;
+        let run = run_id(now, &job.spec, |id| runs.contains_key(id));
         let entry = Entry::RunStarted {
             run: run.clone(),
             job: job.spec.clone(),
@@ -277,13 +278,19 @@ impl Engine {
     }
 }
 
-/// `20261122-190455-7f3a`: sorts by time, and differs between runs of the same second.
-fn run_id(now: Timestamp, spec: &JobSpec, seq: u64) -> RunId {
+/// `20261122-190455-7f3a2c`: sorts by time, and is no run's that the ledger knows already.
+fn run_id(now: Timestamp, spec: &JobSpec, taken: impl Fn(&RunId) -> bool) -> RunId {
     let text = now.to_string();
     let digits: String = text.chars().take(19).filter(char::is_ascii_digit).collect();
-    let salt = blake3::hash(format!("{text}{}{seq}{}", spec.title, std::process::id()).as_bytes());
     let (day, time) = digits.split_at(digits.len().min(8));
-    format!("{day}-{time}-{}", &salt.to_hex()[..4])
+    let mut salt = blake3::hash(format!("{text}{}{}", spec.title, std::process::id()).as_bytes());
+    loop {
+        let id = format!("{day}-{time}-{}", &salt.to_hex()[..6]);
+        if !taken(&id) {
+            return id;
+        }
+        salt = blake3::hash(salt.as_bytes());
+    }
 }
 
 /// Calls again, with growing jittered pauses, while the store says that the same call may succeed later.

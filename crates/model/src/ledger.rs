@@ -24,7 +24,7 @@ use std::borrow::Cow;
 /// The newest ledger format this code reads and writes. A ledger with a greater one is refused.
 pub const FORMAT: u32 = 1;
 
-/// Names one run: `20261122-190455-7f3a`.
+/// Names one run: `20261122-190455-7f3a2c`.
 pub type RunId = String;
 
 /// What became of the documents that a run looked at.
