@@ -1,0 +1,1 @@
+//! Single documents and lists of them.

@@ -1,0 +1,1 @@
+//! Listening: targets of documents and of queries, kept current from the feed.

@@ -1,0 +1,1 @@
+//! The gRPC service: takes requests apart and hands them on.
