@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use backon::BackoffBuilder;
 use tokio::task::JoinSet;
 use whimbrel_model::ledger::{
     Counts, Entry, Filed, JobSpec, PartitionState, QuarantineItem, RunId, RunState,
@@ -22,6 +21,7 @@ use crate::error::EngineError;
 use crate::ledger::{LeaseGuard, Ledger};
 use crate::options::{JobOptions, Place, Report};
 use crate::pages::Pages;
+use crate::patience::{pauses, retry_store};
 use crate::throttle::Throttle;
 
 /// What a job does with the documents of one page. It must be idempotent: after a crash, a lost
@@ -291,35 +291,6 @@ fn run_id(now: Timestamp, spec: &JobSpec, taken: impl Fn(&RunId) -> bool) -> Run
         }
         salt = blake3::hash(salt.as_bytes());
     }
-}
-
-/// Calls again, with growing jittered pauses, while the store says that the same call may succeed later.
-pub(crate) async fn retry_store<T, F>(
-    patience: Duration,
-    mut call: impl FnMut() -> F,
-) -> Result<T, StoreError>
-where
-    F: Future<Output = Result<T, StoreError>>,
-{
-    let deadline = Instant::now() + patience;
-    let mut pauses = pauses();
-    loop {
-        match call().await {
-            Err(e) if e.kind == StoreErrorKind::Transient && Instant::now() < deadline => {
-                tokio::time::sleep(pauses.next().unwrap_or(Duration::from_secs(5))).await;
-            }
-            other => return other,
-        }
-    }
-}
-
-fn pauses() -> impl Iterator<Item = Duration> {
-    backon::ExponentialBuilder::default()
-        .with_jitter()
-        .with_min_delay(Duration::from_millis(50))
-        .with_max_delay(Duration::from_secs(5))
-        .without_max_times()
-        .build()
 }
 
 async fn work_partitions(

@@ -25,6 +25,7 @@ pub mod migrate;
 mod native;
 mod options;
 mod pages;
+mod patience;
 mod preimage;
 mod prove;
 mod provenance;

@@ -7,7 +7,7 @@ use whimbrel_model::ledger::{Counts, RunId, StepRef};
 use whimbrel_model::{Code, Document, Key, KeyKind, Store};
 
 use crate::EngineError;
-use crate::job::retry_store;
+use crate::patience::retry_store;
 
 /// One collection in one opened store.
 #[derive(Clone, Debug)]

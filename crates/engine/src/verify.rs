@@ -42,9 +42,10 @@ use crate::copy::CopyJob;
 use crate::derive::Deriver;
 use crate::engine::Engine;
 use crate::error::EngineError;
-use crate::job::{Failure, Job, retry_store};
+use crate::job::{Failure, Job};
 use crate::options::{JobOptions, Place, Threshold};
 use crate::pages::{Pages, WholeCollection, width};
+use crate::patience::retry_store;
 use crate::provenance::{PROVENANCE, read_provenance};
 
 /// Documents of a partition: small enough that a digest of it takes a moment.

@@ -10,8 +10,8 @@ use whimbrel_model::{Document, KeyRange, Timestamp};
 use super::findings::{Findings, Impossible, Wrong};
 use super::measure::{Number, judge};
 use super::runner::{Chosen, Measured, Runner, Side};
-use crate::job::retry_store;
 use crate::options::Place;
+use crate::patience::retry_store;
 
 pub(super) struct Count {
     pub check: CountCheck,

@@ -11,8 +11,8 @@ use whimbrel_model::{Code, DocContext, DocError, Document, Draft, Key, Timestamp
 
 use super::findings::{Findings, Impossible, Wrong};
 use super::runner::{Chosen, Doc, Measured, Runner, Side};
-use crate::job::retry_store;
 use crate::options::Place;
+use crate::patience::retry_store;
 
 /// Documents fetched at a time from a pair's other collection.
 const PAIRS: usize = 200;

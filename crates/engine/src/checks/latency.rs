@@ -10,8 +10,8 @@ use whimbrel_model::{Key, KeyRange};
 use super::findings::{Findings, Impossible, Wrong};
 use super::runner::{Measured, Runner, Side};
 use crate::chunk::CHUNK_BYTES;
-use crate::job::retry_store;
 use crate::options::Place;
+use crate::patience::retry_store;
 
 /// Ranges that the read keys are taken from, so that they lie all over the collection.
 const PARTS: u32 = 16;

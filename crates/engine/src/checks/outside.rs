@@ -11,8 +11,8 @@ use whimbrel_model::Store;
 use super::findings::{Findings, Impossible, Wrong};
 use super::runner::{Measured, Runner, Side};
 use crate::error::EngineError;
-use crate::job::retry_store;
 use crate::migrate::process::{Ended, Program, Trouble};
+use crate::patience::retry_store;
 
 /// How much of a program's output is shown, where values may be shown.
 const SHOWN_BYTES: usize = 2 * 1024;

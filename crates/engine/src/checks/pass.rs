@@ -15,8 +15,8 @@ use super::findings::{Findings, Impossible, Wrong};
 use super::runner::{Chosen, Doc, Runner, Side};
 use crate::chunk::CHUNK_BYTES;
 use crate::error::EngineError;
-use crate::job::retry_store;
 use crate::options::Place;
+use crate::patience::retry_store;
 
 /// Documents a page.
 const PAGE: u32 = 2000;

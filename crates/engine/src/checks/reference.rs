@@ -14,8 +14,8 @@ use super::findings::{Findings, Impossible, Wrong, shown};
 use super::runner::{Chosen, Doc, Measured, Runner, Side};
 use super::spool::{Spool, place_of, whole};
 use super::unique::key_place;
-use crate::job::retry_store;
 use crate::options::Place;
+use crate::patience::retry_store;
 
 /// Keys looked up at a time: the store gives back whole documents.
 const LOOKED_UP: usize = 200;

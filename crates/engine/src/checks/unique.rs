@@ -11,8 +11,8 @@ use whimbrel_model::{Document, Draft, Key, Timestamp, Value, order};
 use super::findings::{Findings, Impossible, Wrong};
 use super::runner::{Chosen, Doc, Measured, Runner, Side};
 use super::spool::{Spool, place_of};
-use crate::job::retry_store;
 use crate::options::Place;
+use crate::patience::retry_store;
 
 /// Documents read again at a time.
 const CONFIRMED: usize = 200;
