@@ -20,9 +20,10 @@ use whimbrel_model::{Code, Event, Store, StoreError, StoreErrorKind};
 
 use crate::engine::Engine;
 use crate::error::EngineError;
-use crate::job::{Job, retry_store};
+use crate::job::Job;
 use crate::ledger::Ledger;
 use crate::options::{JobOptions, Place, Report};
+use crate::patience::retry_store;
 
 use chunks::{CHUNK_DOCUMENTS, Chunks};
 use identity::Identity;

@@ -11,9 +11,7 @@ use tokio::task::JoinSet;
 use whimbrel_model::ledger::{
     Counts, Entry, Filed, JobSpec, PartitionState, QuarantineItem, RunId, RunState,
 };
-use whimbrel_model::{
-    Code, DocError, Event, Key, KeyRange, Page, StoreError, StoreErrorKind, Timestamp,
-};
+use whimbrel_model::{Code, DocError, Event, Key, KeyRange, Page, StoreErrorKind, Timestamp};
 
 use crate::chunk::ChunkSize;
 use crate::engine::Engine;

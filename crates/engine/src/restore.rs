@@ -14,9 +14,10 @@ use whimbrel_model::{Code, Key, KeyRange};
 
 use crate::engine::Engine;
 use crate::error::EngineError;
-use crate::job::{Job, retry_store};
+use crate::job::Job;
 use crate::options::{JobOptions, Place, Report};
 use crate::pages::Pages;
+use crate::patience::retry_store;
 use crate::prove::Proof;
 
 use compare::{ConflictLook, Conflicts};
