@@ -10,6 +10,8 @@ pub mod jsonl;
 pub mod memory;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(feature = "firestore")]
+pub mod serve;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 mod url;
