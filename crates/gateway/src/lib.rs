@@ -16,6 +16,7 @@ pub mod commit;
 pub mod documents;
 pub mod feed;
 pub mod listen;
+pub mod names;
 pub mod query;
 pub mod reads;
 pub mod service;

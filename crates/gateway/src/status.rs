@@ -20,3 +20,11 @@ pub fn of_store(error: StoreError) -> Status {
     };
     Status::new(code, error.to_string())
 }
+
+/// A transaction lost to another one: nothing was written, and it may be run again.
+#[must_use]
+pub fn contention() -> Status {
+    Status::aborted(
+        "Too much contention on these documents. Please try again. (Nothing was written.)",
+    )
+}
