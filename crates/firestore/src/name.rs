@@ -46,6 +46,28 @@ impl DatabaseName {
     pub fn document(&self, path: &str) -> String {
         format!("{self}/documents/{path}")
     }
+
+    /// The path of a document of this database, given its full name; `None` for all other names.
+    #[must_use]
+    pub fn relative<'a>(&self, name: &'a str) -> Option<&'a str> {
+        let rest = name.strip_prefix("projects/")?;
+        let rest = rest.strip_prefix(self.project.as_str())?;
+        let rest = rest.strip_prefix("/databases/")?;
+        let rest = rest.strip_prefix(self.database.as_str())?;
+        let path = rest.strip_prefix("/documents/")?;
+        is_document_path(path).then_some(path)
+    }
+}
+
+/// Whether it is the path of a document below the root: pairs of ids, none empty. A full name of a document
+/// has an odd number of ids and is never one.
+#[must_use]
+pub fn is_document_path(path: &str) -> bool {
+    let mut ids = 0_usize;
+    path.split('/').all(|id| {
+        ids += 1;
+        !id.is_empty()
+    }) && ids.is_multiple_of(2)
 }
 
 impl fmt::Display for DatabaseName {

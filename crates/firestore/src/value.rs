@@ -1,8 +1,9 @@
 //! Values of the protocol and Whimbrel's own, both ways.
 
-use crate::Fields;
+use crate::name::is_document_path;
 use crate::v1::value::ValueType;
 use crate::v1::{self, ArrayValue, MapValue};
+use crate::{DatabaseName, Fields};
 use hidane_proto::google::r#type::LatLng;
 use whimbrel_model::{GeoPoint, Map, Timestamp, Value};
 
@@ -12,6 +13,52 @@ use whimbrel_model::{GeoPoint, Map, Timestamp, Value};
 pub struct Unholdable {
     pub path: String,
     pub why: &'static str,
+}
+
+/// References into `database` become paths below its root (`users/alice`), so that a document means the same
+/// wherever it is carried; references into other databases stay as they are.
+pub fn localize(fields: &mut Fields, database: &DatabaseName) {
+    each_reference(fields.values_mut(), &mut |name| {
+        if let Some(path) = database.relative(name) {
+            *name = path.to_owned();
+        }
+    });
+}
+
+/// The inverse of [`localize`]: paths become references into `database`.
+pub fn globalize(fields: &mut Fields, database: &DatabaseName) {
+    each_reference(fields.values_mut(), &mut |name| {
+        if is_document_path(name) {
+            *name = database.document(name);
+        }
+    });
+}
+
+/// Calls `change` with every reference's name in the values, however deep. For values that stand
+/// alone (of a filter, a cursor), take `std::iter::once`.
+pub fn each_reference<'a>(
+    values: impl Iterator<Item = &'a mut v1::Value>,
+    change: &mut impl FnMut(&mut String),
+) {
+    for value in values {
+        match &mut value.value_type {
+            Some(ValueType::ReferenceValue(name)) => change(name),
+            Some(ValueType::ArrayValue(array)) => {
+                each_nested(array.values.iter_mut(), change);
+            }
+            Some(ValueType::MapValue(map)) => each_nested(map.fields.values_mut(), change),
+            _ => {}
+        }
+    }
+}
+
+/// Type-erased, or the recursion would be a type of its own at each depth.
+fn each_nested<'a>(
+    mut values: impl Iterator<Item = &'a mut v1::Value>,
+    change: &mut impl FnMut(&mut String),
+) {
+    let values: &mut dyn Iterator<Item = &'a mut v1::Value> = &mut values;
+    each_reference(values, change);
 }
 
 #[must_use]
@@ -184,5 +231,80 @@ fn value_from_model(value: &Value, decimals: Decimals) -> Result<v1::Value, Unho
 fn of(kind: ValueType) -> v1::Value {
     v1::Value {
         value_type: Some(kind),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reference(name: &str) -> v1::Value {
+        of(ValueType::ReferenceValue(name.to_owned()))
+    }
+
+    fn everywhere(name: &str) -> Fields {
+        let map = MapValue {
+            fields: [("in".to_owned(), reference(name))].into(),
+        };
+        let values = vec![reference(name), of(ValueType::MapValue(map.clone()))];
+        [
+            ("top".to_owned(), reference(name)),
+            ("map".to_owned(), of(ValueType::MapValue(map))),
+            (
+                "array".to_owned(),
+                of(ValueType::ArrayValue(ArrayValue { values })),
+            ),
+            (
+                "text".to_owned(),
+                of(ValueType::StringValue("users/alice".to_owned())),
+            ),
+        ]
+        .into()
+    }
+
+    #[test]
+    fn references_into_the_own_database_are_paths_outside_of_it() {
+        let own = DatabaseName {
+            project: "p".to_owned(),
+            database: "(default)".to_owned(),
+        };
+        for (name, local) in [
+            (
+                "projects/p/databases/(default)/documents/users/alice",
+                "users/alice",
+            ),
+            // Names that look like databases' are paths where they have the length of one.
+            (
+                "projects/p/databases/(default)/documents/projects/q/databases/d/documents/x",
+                "projects/q/databases/d/documents/x",
+            ),
+            (
+                "projects/p/databases/other/documents/users/alice",
+                "projects/p/databases/other/documents/users/alice",
+            ),
+            (
+                "projects/q/databases/(default)/documents/users/alice",
+                "projects/q/databases/(default)/documents/users/alice",
+            ),
+        ] {
+            let mut fields = everywhere(name);
+            localize(&mut fields, &own);
+            assert_eq!(fields, everywhere(local));
+            globalize(&mut fields, &own);
+            assert_eq!(fields, everywhere(name));
+        }
+        // What is no document's name is nobody's to change.
+        for name in [
+            "",
+            "users",
+            "a//b",
+            "/a/b/",
+            "projects/p/databases/(default)/documents",
+        ] {
+            let mut fields = everywhere(name);
+            localize(&mut fields, &own);
+            globalize(&mut fields, &own);
+            assert_eq!(fields, everywhere(name), "{name}");
+        }
     }
 }
