@@ -146,6 +146,14 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// Nothing was written, except with kind `Unknown`.
     async fn commit(&self, touch: &[Place], decide: Decide) -> Result<(), StoreError>;
 
+    /// Why this store cannot hold such a document, if it cannot (PostgreSQL's texts hold no U+0000; a table has no
+    /// column for a field). Asked before anything is written, so that only the request fails that wants it.
+    /// Says names and limits, never values. Quick: it may be called inside of [`Decide`].
+    fn refuse(&self, place: &Place, fields: &Fields) -> Option<String> {
+        let _ = (place, fields);
+        None
+    }
+
     /// The time of the last commit, the gateway's own or another's; 0 before the first.
     async fn last_commit(&self) -> Result<Micros, StoreError>;
 
