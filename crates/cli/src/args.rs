@@ -111,6 +111,9 @@ pub enum Command {
     Backup(commands::backup::Backup),
     /// Bring documents back from an archive, or beside the live ones
     Restore(commands::restore::Restore),
+    /// Serve a store as Firestore, to apps that speak Firestore's protocol
+    #[cfg(feature = "firestore")]
+    Serve(commands::serve::Serve),
     /// Apply what is pending of the project's migrations, or go on with one that rests
     Up(commands::up::Up),
     /// Take migrations back, last applied first

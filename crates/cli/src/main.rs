@@ -90,6 +90,8 @@ async fn run(app: &App, command: &Command) -> Outcome {
         Command::Abort(args) => commands::pause::abort(app, args).await,
         Command::Approve(args) => commands::approve::approve(app, args).await,
         Command::Settle(args) => commands::approve::settle(app, args).await,
+        #[cfg(feature = "firestore")]
+        Command::Serve(args) => commands::serve::run(app, args).await,
         Command::Show(args) => commands::show::run(app, args).await,
         Command::Schema(args) => commands::schema::run(app, args).await,
         Command::Quarantine(args) => commands::quarantine::run(app, args).await,
@@ -123,16 +125,18 @@ fn not_parsed(error: &clap::Error) -> ExitCode {
 fn log(verbose: u8) {
     let level = match verbose {
         0 => None,
-        1 => {
-            Some("whimbrel=info,whimbrel_engine=info,whimbrel_stores=info,whimbrel_transform=info")
-        }
-        _ => Some(
-            "whimbrel=debug,whimbrel_engine=debug,whimbrel_stores=debug,whimbrel_transform=debug",
-        ),
+        1 => Some("info"),
+        _ => Some("debug"),
     };
+    // Of this project's crates only: others' log lines may hold values.
+    let level = level.map(|level| {
+        ["", "_engine", "_gateway", "_stores", "_transform"]
+            .map(|part| format!("whimbrel{part}={level}"))
+            .join(",")
+    });
     let wanted = std::env::var("WHIMBREL_LOG")
         .ok()
-        .or(level.map(str::to_owned));
+        .or(level);
     let Some(wanted) = wanted else { return };
     let filter = tracing_subscriber::EnvFilter::new(wanted);
     tracing_subscriber::fmt()

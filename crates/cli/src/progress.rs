@@ -100,7 +100,7 @@ async fn drive_with<T>(
 }
 
 /// Ctrl-C, or the polite request to end that service managers send.
-async fn interrupted() {
+pub async fn interrupted() {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};

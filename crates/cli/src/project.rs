@@ -25,6 +25,7 @@ pub struct Project {
     pub stores: BTreeMap<String, StoreEntry>,
     pub collections: BTreeMap<String, Collection>,
     pub run: RunDefaults,
+    pub gateway: GatewayDefaults,
     /// The folder of the migration files.
     pub migrations: PathBuf,
     /// The folder of the files of checks.
@@ -56,6 +57,16 @@ pub struct RunDefaults {
     pub batch: Option<u32>,
     pub max_failed: Option<String>,
     pub max_latency_ms: Option<u64>,
+}
+
+/// `[gateway]`: what `serve` does where no flag and no variable said it.
+#[derive(Clone, Debug, Default)]
+pub struct GatewayDefaults {
+    /// The name of one of the project's stores.
+    pub store: Option<String>,
+    pub listen: Option<String>,
+    /// A file with the token that callers need.
+    pub token_file: Option<PathBuf>,
 }
 
 impl Project {
@@ -110,6 +121,7 @@ impl Project {
             stores: BTreeMap::new(),
             collections: BTreeMap::new(),
             run: RunDefaults::default(),
+            gateway: GatewayDefaults::default(),
             migrations: dir.join(DEFAULT_MIGRATIONS),
             checks: dir.join(DEFAULT_CHECKS),
             hooks: Vec::new(),

@@ -2,7 +2,8 @@
 
 use crate::failure::{Failure, Snippet};
 use crate::project::{
-    Collection, DEFAULT_LEDGER, Project, RunDefaults, StoreEntry, nearest, resolve_url,
+    Collection, DEFAULT_LEDGER, GatewayDefaults, Project, RunDefaults, StoreEntry, nearest,
+    resolve_url,
 };
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -84,6 +85,7 @@ impl Reader<'_> {
                 "stores",
                 "collections",
                 "run",
+                "gateway",
                 "migrations",
                 "checks",
                 "hook",
@@ -129,6 +131,9 @@ impl Reader<'_> {
         if let Some(run) = self.table(root, "run") {
             project.run = self.run(run);
         }
+        if let Some(gateway) = self.table(root, "gateway") {
+            project.gateway = self.gateway(gateway, dir, &project.stores);
+        }
         project
     }
 
@@ -158,8 +163,7 @@ impl Reader<'_> {
             Some(node) => {
                 let store = self.text(table, "store").unwrap_or_default();
                 if !store.is_empty() && !stores.contains_key(&store) {
-                    let help = nearest(&store, &names).map(|n| format!("did you mean \"{n}\"?"));
-                    self.problem(node.span(), format!("there is no [stores.{store}]"), help);
+                    self.no_store(&store, node.span(), &names);
                 }
                 store
             }
@@ -233,6 +237,32 @@ impl Reader<'_> {
             max_failed,
             max_latency_ms: self.whole(run, "max_latency_ms"),
         }
+    }
+
+    fn gateway(
+        &mut self,
+        table: &DeTable,
+        dir: &Path,
+        stores: &BTreeMap<String, StoreEntry>,
+    ) -> GatewayDefaults {
+        self.only(table, "[gateway]", &["store", "listen", "token_file"]);
+        let store = self.text(table, "store");
+        if let (Some(store), Some(node)) = (&store, table.get("store"))
+            && !stores.contains_key(store)
+        {
+            let names: Vec<&str> = stores.keys().map(String::as_str).collect();
+            self.no_store(store, node.span(), &names);
+        }
+        GatewayDefaults {
+            store,
+            listen: self.text(table, "listen"),
+            token_file: self.text(table, "token_file").map(|file| dir.join(file)),
+        }
+    }
+
+    fn no_store(&mut self, store: &str, span: Range<usize>, names: &[&str]) {
+        let help = nearest(store, names).map(|n| format!("did you mean \"{n}\"?"));
+        self.problem(span, format!("there is no [stores.{store}]"), help);
     }
 
     /// Refuses members that have no meaning here.

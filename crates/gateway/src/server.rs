@@ -97,11 +97,12 @@ pub enum BindError {
     Exposed(SocketAddr),
 }
 
-/// A port that is open, and what it answers with.
+/// A port that is open. Connections wait until [`Server::run`].
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
-    shared: Arc<Shared>,
+    access: Access,
+    figures: Arc<Figures>,
 }
 
 struct Shared {
@@ -121,16 +122,12 @@ pub enum Ended {
 }
 
 impl Server {
-    /// Opens the port; `address` is `host:port`, port 0 any that is free. Connections wait until [`Server::run`].
+    /// Opens the port; `address` is `host:port`, port 0 any that is free.
     ///
     /// # Errors
     /// The address cannot be listened on, or it can be reached from other machines and `access` is
     /// [`Access::ThisMachine`].
-    pub async fn bind(
-        address: &str,
-        calls: Arc<dyn Calls>,
-        access: Access,
-    ) -> Result<Self, BindError> {
+    pub async fn bind(address: &str, access: Access) -> Result<Self, BindError> {
         let failed = |error| BindError::Io {
             address: address.to_owned(),
             error,
@@ -143,12 +140,8 @@ impl Server {
         Ok(Self {
             listener,
             address: bound,
-            shared: Arc::new(Shared {
-                calls,
-                access,
-                figures: Arc::default(),
-                ending: watch::Sender::new(false),
-            }),
+            access,
+            figures: Arc::default(),
         })
     }
 
@@ -160,15 +153,24 @@ impl Server {
 
     #[must_use]
     pub fn figures(&self) -> Arc<Figures> {
-        Arc::clone(&self.shared.figures)
+        Arc::clone(&self.figures)
     }
 
-    /// Serves until `stop` is over. Then nothing more is accepted, listeners are told to go elsewhere, and what is
+    /// Answers until `stop` is over. Then nothing more is accepted, listeners are told to go elsewhere, and what is
     /// at work is finished, for at most `grace`.
-    pub async fn run(self, stop: impl Future<Output = ()>, grace: Duration) -> Ended {
-        let Self {
-            listener, shared, ..
-        } = self;
+    pub async fn run(
+        self,
+        calls: Arc<dyn Calls>,
+        stop: impl Future<Output = ()>,
+        grace: Duration,
+    ) -> Ended {
+        let listener = self.listener;
+        let shared = Arc::new(Shared {
+            calls,
+            access: self.access,
+            figures: self.figures,
+            ending: watch::Sender::new(false),
+        });
         let graceful = GracefulShutdown::new();
         let cut = watch::Sender::new(false);
         let http = Arc::new(http());

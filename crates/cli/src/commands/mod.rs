@@ -15,6 +15,8 @@ pub mod quarantine;
 pub mod quarantine_retry;
 pub mod restore;
 pub mod schema;
+#[cfg(feature = "firestore")]
+pub mod serve;
 pub mod show;
 pub mod status;
 pub mod status_migrations;
