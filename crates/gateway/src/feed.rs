@@ -5,6 +5,7 @@
 //! bounded log that all listeners share; a listener has a bounded list of the changes in it that are for it. One
 //! that does not keep up loses its place and is told so: it reads its targets anew.
 
+use crate::clock::Clock;
 use crate::names;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
@@ -85,6 +86,8 @@ impl Topic {
 #[derive(Debug)]
 pub struct Feed {
     shared: Arc<Shared>,
+    /// The time that the store's life began at, where it began empty: no listener knows anything of it from before.
+    born: Micros,
     /// Whether somebody looks, for the listeners, for what others wrote in SQL.
     looked: AtomicBool,
 }
@@ -122,9 +125,12 @@ struct Seat {
     wake: Arc<Notify>,
 }
 
-impl Default for Feed {
-    fn default() -> Self {
+impl Feed {
+    /// The feed of a store whose last commit was then (0 where there was none).
+    #[must_use]
+    pub fn new(last_commit: Micros) -> Self {
         Self {
+            born: if last_commit == 0 { Clock::now() } else { 0 },
             shared: Arc::new(Shared {
                 state: Mutex::default(),
                 ears: AtomicUsize::new(0),
@@ -163,6 +169,12 @@ impl Feed {
                 ear.lose();
             }
         }
+    }
+
+    /// A time before this is of another store.
+    #[must_use]
+    pub fn born(&self) -> Micros {
+        self.born
     }
 
     /// Begins to listen, to nothing yet.
@@ -436,7 +448,7 @@ mod tests {
 
     #[test]
     fn a_listener_hears_of_its_topics_only_and_of_each_change_once() {
-        let feed = Feed::default();
+        let feed = Feed::new(0);
         assert!(!feed.heard());
         feed.tell(commit(1, &["a/1"]));
         let (document, children, group, all) =
@@ -468,7 +480,7 @@ mod tests {
 
     #[test]
     fn who_falls_behind_is_told_so_once_and_hears_again_afterwards() {
-        let feed = Feed::default();
+        let feed = Feed::new(0);
         let ear = feed.listen();
         ear.follow(Topic::group("a"));
         for at in 0..=4096 {
@@ -486,7 +498,7 @@ mod tests {
 
     #[test]
     fn the_log_is_bounded_by_bytes_and_who_waited_too_long_has_lost_its_place() {
-        let feed = Feed::default();
+        let feed = Feed::new(0);
         let (slow, quick) = (feed.listen(), feed.listen());
         slow.follow(Topic::group("a"));
         quick.follow(Topic::group("a"));
@@ -509,7 +521,7 @@ mod tests {
 
     #[tokio::test]
     async fn waiting_ends_with_what_was_waited_for() {
-        let feed = Arc::new(Feed::default());
+        let feed = Arc::new(Feed::new(0));
         let ear = feed.listen();
         ear.follow(Topic::group("a"));
         let teller = feed.clone();

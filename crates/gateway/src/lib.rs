@@ -52,7 +52,7 @@ impl Gateway {
         let gateway = Arc::new(Self {
             clock: clock::Clock::new(last),
             indexes,
-            feed: feed::Feed::default(),
+            feed: feed::Feed::new(last),
             transactions: transaction::Transactions::default(),
             committer: commit::Committer::default(),
             backend,
