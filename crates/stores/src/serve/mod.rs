@@ -1,7 +1,11 @@
 //! Stores as what Firestore's protocol is served from: ordered documents with their times and their last
 //! hour, indexes beside them, and word of what others wrote in SQL.
 
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod data;
 mod memory;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
 use crate::OpenOptions;
 use crate::url::{self, StoreUrl};
@@ -15,6 +19,8 @@ use whimbrel_model::StoreError;
 /// The URL is not valid, names a store that cannot be served, or its database cannot be used.
 pub async fn open(url: &str, options: &OpenOptions) -> Result<Arc<dyn Backend>, StoreError> {
     match StoreUrl::parse(url)? {
+        #[cfg(feature = "sqlite")]
+        StoreUrl::Sqlite(path) => sqlite::open(path.as_deref(), options).await,
         StoreUrl::Memory(name) if name.is_empty() => Ok(memory::open(options)),
         StoreUrl::Memory(_) => Err(url::invalid(
             url,

@@ -4,13 +4,13 @@ use rusqlite::{Error, ErrorCode};
 use whimbrel_model::{Code, StoreError, StoreErrorKind as Kind};
 
 /// `doing` completes "could not …"; it names tables, never values.
-pub(super) fn store_error(store: &str, doing: &str, error: Error) -> StoreError {
+pub(crate) fn store_error(store: &str, doing: &str, error: Error) -> StoreError {
     let (kind, code, why) = judge(&error);
     StoreError::new(kind, code, store, format!("could not {doing}: {why}")).with_source(error)
 }
 
 /// As [`store_error`], for a commit: after an I/O error nobody knows whether it landed.
-pub(super) fn commit_error(store: &str, error: Error) -> StoreError {
+pub(crate) fn commit_error(store: &str, error: Error) -> StoreError {
     if error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure) {
         return StoreError::new(
             Kind::Unknown,
@@ -23,7 +23,7 @@ pub(super) fn commit_error(store: &str, error: Error) -> StoreError {
     store_error(store, "commit the batch", error)
 }
 
-pub(super) fn terminal(store: &str, code: Code, message: impl Into<String>) -> StoreError {
+pub(crate) fn terminal(store: &str, code: Code, message: impl Into<String>) -> StoreError {
     StoreError::new(Kind::Terminal, code, store, message)
 }
 
@@ -76,7 +76,7 @@ fn judge(error: &Error) -> (Kind, Code, String) {
 }
 
 /// Why a table refuses this one document while it may take others. `None` for errors that concern more.
-pub(super) fn refusal(error: &Error) -> Option<String> {
+pub(crate) fn refusal(error: &Error) -> Option<String> {
     let Error::SqliteFailure(failure, message) = error else {
         return None;
     };

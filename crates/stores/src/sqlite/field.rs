@@ -66,7 +66,7 @@ enum Meaning {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Field {
+pub(crate) struct Field {
     pub(super) name: String,
     pub(super) declared: String,
     pub(super) nullable: bool,

@@ -7,14 +7,14 @@ use uuid::Uuid;
 use whimbrel_model::{Key, KeyKind};
 
 #[derive(Clone, Debug)]
-pub(super) struct KeyColumn {
-    pub(super) name: String,
-    pub(super) kind: KeyKind,
+pub(crate) struct KeyColumn {
+    pub(crate) name: String,
+    pub(crate) kind: KeyKind,
     pub(super) affinity: Affinity,
     /// The column is another name of the row id and holds integers only.
     pub(super) rowid: bool,
     /// The index compares texts byte by byte (in UTF-8).
-    pub(super) binary: bool,
+    pub(crate) binary: bool,
     pub(super) nullable: bool,
 }
 

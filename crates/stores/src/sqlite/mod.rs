@@ -5,18 +5,18 @@
 //! missing field are the same in a column.
 
 mod digest;
-mod error;
+pub(crate) mod error;
 mod field;
 mod held;
 mod key;
 mod partitions;
-mod pool;
-mod row;
+pub(crate) mod pool;
+pub(crate) mod row;
 mod scan;
 mod snapshot;
-mod sql;
+pub(crate) mod sql;
 mod statement;
-mod table;
+pub(crate) mod table;
 mod write;
 
 use crate::{CollectionConfig, LayoutChoice, OpenOptions};
@@ -265,11 +265,7 @@ impl Shared {
         let data = quote(config.data.as_deref().unwrap_or("data"));
         let names: Vec<String> = columns.iter().map(|c| quote(c)).collect();
         let sql = match kinds.as_slice() {
-            [one] => format!(
-                "{} {} PRIMARY KEY NOT NULL, {data} TEXT NOT NULL",
-                names[0],
-                declared(one)
-            ),
+            [one] => one_key(&names[0], one, &data),
             many => {
                 let parts: Vec<String> = names
                     .iter()
@@ -288,6 +284,14 @@ impl Shared {
             .map_err(|e| store_error(&self.name, &format!("create table {name:?}"), e))?;
         self.table(connection, collection).map(|_| ())
     }
+}
+
+/// The columns of a collection whose keys have one part; names are quoted.
+pub(crate) fn one_key(key: &str, kind: &KeyKind, data: &str) -> String {
+    format!(
+        "{key} {} PRIMARY KEY NOT NULL, {data} TEXT NOT NULL",
+        declared(kind)
+    )
 }
 
 /// `UUID TEXT` has the affinity of texts, and tells a reader that the texts are UUIDs.

@@ -15,19 +15,19 @@ const BUSY: Duration = Duration::from_secs(5);
 const STATEMENTS: usize = 64;
 
 #[derive(Clone, Debug)]
-pub(super) struct Place {
-    pub(super) name: String,
+pub(crate) struct Place {
+    pub(crate) name: String,
     /// `None`: in memory.
-    pub(super) path: Option<PathBuf>,
-    pub(super) read_only: bool,
+    pub(crate) path: Option<PathBuf>,
+    pub(crate) read_only: bool,
     /// Nobody needs the file after a crash.
-    pub(super) temporary: bool,
+    pub(crate) temporary: bool,
 }
 
 /// A cancelled caller leaves its work running to its end, so a connection never comes back in the middle
 /// of a transaction.
 #[derive(Clone, Debug)]
-pub(super) struct Pool {
+pub(crate) struct Pool {
     place: Place,
     writer: Arc<tokio::sync::Mutex<Option<Connection>>>,
     readers: Arc<Readers>,
@@ -42,7 +42,7 @@ struct Readers {
 }
 
 impl Pool {
-    pub(super) fn new(place: Place, readers: usize) -> Self {
+    pub(crate) fn new(place: Place, readers: usize) -> Self {
         Self {
             place,
             writer: Arc::default(),
@@ -87,7 +87,7 @@ impl Pool {
     }
 
     /// Runs `work` on the connection that writes, alone. `create` makes a missing database file.
-    pub(super) async fn write<T: Send + 'static>(
+    pub(crate) async fn write<T: Send + 'static>(
         &self,
         create: bool,
         work: impl FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
@@ -202,7 +202,7 @@ async fn run<T: Send + 'static>(
     }
 }
 
-pub(super) fn connect(place: &Place, create: bool) -> Result<Connection, StoreError> {
+pub(crate) fn connect(place: &Place, create: bool) -> Result<Connection, StoreError> {
     let failed = |e| store_error(&place.name, "open the database", e);
     let Some(path) = &place.path else {
         let connection = Connection::open_in_memory().map_err(failed)?;

@@ -10,7 +10,7 @@ use whimbrel_model::{Body, Document, Key, Map, Revision, Value, json};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128_with_seed};
 
 /// Documents above this are rejected or refused: one takes several times that of memory while it moves.
-pub(super) const DOCUMENT_BYTES: usize = 32 << 20;
+pub(crate) const DOCUMENT_BYTES: usize = 32 << 20;
 
 /// The hash of the row's content.
 ///

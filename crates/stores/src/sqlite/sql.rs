@@ -3,12 +3,12 @@
 use super::key::KeyColumn;
 
 /// `"` doubled, so that any name is only a name.
-pub(super) fn quote(name: &str) -> String {
+pub(crate) fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 #[derive(Debug)]
-pub(super) struct Sql {
+pub(crate) struct Sql {
     table: String,
     index: String,
     keys: Vec<String>,
@@ -20,13 +20,13 @@ pub(super) struct Sql {
     /// Reads one row by its key.
     pub(super) get: String,
     /// Deletes one row by its key.
-    pub(super) delete: String,
+    pub(crate) delete: String,
     /// Inserts key and payload. In layout `columns` the payload holds the key.
     pub(super) insert: String,
     /// Inserts key and payload, or does nothing where the key is.
     pub(super) insert_absent: String,
     /// Layout `json`: inserts key and data, or replaces the data.
-    pub(super) upsert: String,
+    pub(crate) upsert: String,
     /// Layout `json`: sets the data of the row that `locate` binds.
     pub(super) update: String,
 }
@@ -90,6 +90,16 @@ impl Sql {
             by_key,
             rowid,
         }
+    }
+
+    /// The table, read along the key's own index.
+    pub(crate) fn indexed(&self, alias: &str) -> String {
+        format!("{} AS {alias} {}", self.table, self.index)
+    }
+
+    /// The payload's first column.
+    pub(crate) fn data(&self) -> &str {
+        self.payload.first().map_or("NULL", String::as_str)
     }
 
     fn tuple(&self) -> String {

@@ -12,20 +12,20 @@ use whimbrel_model::{Code, KeyKind, StoreError};
 
 /// A table as one collection. The select list is: key columns, row id, payload columns.
 #[derive(Debug)]
-pub(super) struct Table {
-    pub(super) name: String,
-    pub(super) keys: Vec<KeyColumn>,
-    pub(super) payload: Payload,
+pub(crate) struct Table {
+    pub(crate) name: String,
+    pub(crate) keys: Vec<KeyColumn>,
+    pub(crate) payload: Payload,
     /// The name under which a row's id can be asked for; `None` where the table has none.
     pub(super) rowid: Option<&'static str>,
     /// The key is the row id itself.
     pub(super) key_is_rowid: bool,
     pub(super) plain: bool,
-    pub(super) sql: Sql,
+    pub(crate) sql: Sql,
 }
 
 #[derive(Debug)]
-pub(super) enum Payload {
+pub(crate) enum Payload {
     Json {
         blob: bool,
     },
@@ -36,7 +36,7 @@ pub(super) enum Payload {
 }
 
 #[derive(Debug)]
-pub(super) struct Rest {
+pub(crate) struct Rest {
     pub(super) name: String,
     pub(super) affinity: Affinity,
     pub(super) nullable: bool,
@@ -107,7 +107,7 @@ struct Found<'a> {
 }
 
 /// `None` when there is no such table.
-pub(super) fn inspect(
+pub(crate) fn inspect(
     connection: &Connection,
     store: &str,
     collection: &str,

@@ -1,0 +1,312 @@
+//! Writing.
+
+use super::catalog::{Catalog, Served, schema_version};
+use super::read::{Raw, Seen, There, last, seen, warn_unreadable};
+use super::{Shared, data};
+use crate::sqlite::error::{commit_error, refusal, store_error, terminal};
+use rusqlite::{Connection, params};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use whimbrel_firestore::backend::{Batch, Decide, Found, IndexLine, Put, Stored};
+use whimbrel_firestore::{Micros, Place};
+use whimbrel_model::{Code, StoreError, StoreErrorKind};
+
+/// How often, and how long each time, a decision is waited for whose time is after the last change's. Others'
+/// changes have the time of the machine's own clock, so that the very next microsecond is.
+const TRIES: u32 = 50;
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// See [`whimbrel_firestore::Backend::commit`].
+pub(super) fn commit(
+    connection: &Connection,
+    shared: &Shared,
+    touch: &[Place],
+    decide: Decide,
+) -> Result<(), StoreError> {
+    let failed = |e| store_error(&shared.name, "write the batch", e);
+    let run =
+        |sql| -> rusqlite::Result<()> { connection.prepare_cached(sql)?.execute([]).map(|_| ()) };
+    run("BEGIN IMMEDIATE").map_err(failed)?;
+    let roll_back = || match connection.is_autocommit() {
+        true => Ok(()),
+        false => run("ROLLBACK").map_err(failed),
+    };
+    match write(connection, shared, touch, decide) {
+        Ok(catalog) => {
+            if let Err(error) = run("COMMIT") {
+                roll_back()?;
+                return Err(commit_error(&shared.name, error));
+            }
+            if let Some(catalog) = catalog {
+                shared.set_catalog(catalog);
+            }
+            Ok(())
+        }
+        Err(error) => {
+            roll_back()?;
+            Err(error)
+        }
+    }
+}
+
+/// The tables where they are others than before.
+type Changed = Option<Arc<Catalog>>;
+
+fn write(
+    connection: &Connection,
+    shared: &Shared,
+    touch: &[Place],
+    mut decide: Decide,
+) -> Result<Changed, StoreError> {
+    let failed = |e| store_error(&shared.name, "write the batch", e);
+    let mut catalog = shared.catalog();
+    let known = catalog.version;
+    if schema_version(connection).map_err(failed)? != known {
+        catalog = Arc::new(shared.surveyor(connection).survey()?);
+    }
+    let last = last(connection).map_err(failed)?;
+    let mut writer = Writer {
+        connection,
+        shared,
+        catalog,
+        before: HashMap::with_capacity(touch.len()),
+        seq: last.seq,
+        at: last.at,
+    };
+    let found = writer.find(touch)?;
+    let batch = writer.decided(&found, &mut decide)?;
+    writer.apply(batch)?;
+    let catalog = writer.catalog;
+    Ok((catalog.version != known).then_some(catalog))
+}
+
+struct Writer<'c> {
+    connection: &'c Connection,
+    shared: &'c Shared,
+    catalog: Arc<Catalog>,
+    /// What was found of each place that has a table.
+    before: HashMap<Place, Seen>,
+    /// The last change, and its time.
+    seq: i64,
+    at: Micros,
+}
+
+impl Writer<'_> {
+    fn failed(&self, error: rusqlite::Error) -> StoreError {
+        store_error(&self.shared.name, "write the batch", error)
+    }
+
+    fn find(&mut self, touch: &[Place]) -> Result<Found, StoreError> {
+        let mut found = Found::with_capacity(touch.len());
+        for place in touch {
+            let Some(served) = self.table(place)? else {
+                continue;
+            };
+            let seen = seen(self.connection, &served, &place.key).map_err(|e| self.failed(e))?;
+            if let Some(there) = &seen.there {
+                // A row that is no document can be replaced, not changed.
+                match there.data.decode() {
+                    Ok(fields) => {
+                        let stored = Stored {
+                            fields: Arc::new(fields),
+                            created: there.created,
+                            updated: there.updated,
+                        };
+                        found.insert(place.clone(), stored);
+                    }
+                    Err(why) => warn_unreadable(&served, &place.key, &why),
+                }
+            }
+            self.before.insert(place.clone(), seen);
+        }
+        Ok(found)
+    }
+
+    /// A collection that cannot be served is an error only for who writes to it.
+    fn table(&self, place: &Place) -> Result<Option<Arc<Served>>, StoreError> {
+        let found = self.catalog.find(&self.shared.name, &place.collection);
+        Ok(found.ok().flatten().cloned())
+    }
+
+    fn decided(&self, found: &Found, decide: &mut Decide) -> Result<Batch, StoreError> {
+        for _ in 0..TRIES {
+            let batch = decide(found);
+            if batch.at > self.at {
+                return Ok(batch);
+            }
+            std::thread::sleep(PAUSE);
+        }
+        Err(StoreError::new(
+            StoreErrorKind::Transient,
+            Code::StoreUnavailable,
+            &self.shared.name,
+            "the batch's time is not after the last change's; nothing was written",
+        ))
+    }
+
+    fn apply(&mut self, batch: Batch) -> Result<(), StoreError> {
+        let mut documents = batch.documents;
+        // The log is in the order of times.
+        documents.sort_by_key(|put| put.at);
+        for put in &documents {
+            self.put(put, put.at.clamp(self.at, batch.at))?;
+        }
+        let failed = |e| store_error(&self.shared.name, "write the batch", e);
+        if self.at < batch.at {
+            self.log(batch.at, 0, "", None, None).map_err(failed)?;
+        }
+        for line in &batch.unindex {
+            self.unindex(line).map_err(failed)?;
+        }
+        for line in &batch.index {
+            self.index(line).map_err(failed)?;
+        }
+        if let Some(mark) = batch.settled {
+            let mark = i64::try_from(mark).unwrap_or(i64::MAX);
+            self.connection
+                .prepare_cached("UPDATE _whimbrel_serving SET settled = max(settled, ?1)")
+                .and_then(|mut statement| statement.execute([mark]))
+                .map_err(failed)?;
+        }
+        if !documents.is_empty() {
+            self.writing(None).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, put: &Put, at: Micros) -> Result<(), StoreError> {
+        let place = &put.place;
+        let found = self.catalog.find(&self.shared.name, &place.collection)?;
+        let served = match (found, &put.stored) {
+            (Some(served), _) => served.clone(),
+            (None, None) => return Ok(()),
+            (None, Some(_)) => {
+                let surveyor = self.shared.surveyor(self.connection);
+                surveyor.create(Arc::make_mut(&mut self.catalog), &place.collection, at)?
+            }
+        };
+        let seen = match self.before.remove(place) {
+            Some(seen) => seen,
+            None => seen(self.connection, &served, &place.key).map_err(|e| self.failed(e))?,
+        };
+        self.put_row(&served, put, at, seen)
+            .map_err(|error| match refusal(&error) {
+                Some(why) => terminal(
+                    &self.shared.name,
+                    Code::StoreFailed,
+                    format!(
+                        "table {:?} does not take document {:?}: {why}; nothing of the batch was written",
+                        served.table, &*place.key
+                    ),
+                ),
+                None => self.failed(error),
+            })
+    }
+
+    fn put_row(
+        &mut self,
+        served: &Served,
+        put: &Put,
+        at: Micros,
+        seen: Seen,
+    ) -> rusqlite::Result<()> {
+        let key = &*put.place.key;
+        if seen.there.is_none() && put.stored.is_none() {
+            return Ok(());
+        }
+        self.writing(Some((served.id, key)))?;
+        match &put.stored {
+            Some(stored) => {
+                let json = data::encode(&stored.fields);
+                let json = match served.blob {
+                    true => Raw::Blob(json),
+                    false => Raw::Text(json),
+                };
+                self.connection
+                    .prepare_cached(&served.upsert)?
+                    .execute(params![key, json])?;
+            }
+            None => {
+                self.connection
+                    .prepare_cached(&served.delete)?
+                    .execute([key])?;
+            }
+        }
+        self.log(at, served.id, key, seen.there, seen.seq)?;
+        let stored = put.stored.as_ref();
+        self.connection
+            .prepare_cached(
+                "INSERT INTO _whimbrel_times (collection, key, created, updated, seq)
+                 VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (collection, key) DO UPDATE
+                 SET created = excluded.created, updated = excluded.updated, seq = excluded.seq",
+            )?
+            .execute(params![
+                served.id,
+                key,
+                stored.map(|stored| stored.created),
+                stored.map(|stored| stored.updated),
+                self.seq
+            ])?;
+        Ok(())
+    }
+
+    /// Says which document is being written, so that the triggers do not take it for others' doing. What triggers of
+    /// the app's own write meanwhile is.
+    fn writing(&self, document: Option<(i64, &str)>) -> rusqlite::Result<()> {
+        let (collection, key) = document.unzip();
+        self.connection
+            .prepare_cached("UPDATE _whimbrel_serving SET collection = ?1, key = ?2 WHERE id = 1")?
+            .execute(params![collection, key])?;
+        Ok(())
+    }
+
+    fn log(
+        &mut self,
+        at: Micros,
+        collection: i64,
+        key: &str,
+        was: Option<There>,
+        since: Option<i64>,
+    ) -> rusqlite::Result<()> {
+        let times = was.as_ref().map(|was| (was.created, was.updated));
+        let (created, updated) = times.unzip();
+        let mut insert = self.connection.prepare_cached(
+            "INSERT INTO _whimbrel_log (at, collection, key, data, created, updated, since)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )?;
+        let was = was.map(|was| was.data);
+        insert.execute(params![at, collection, key, was, created, updated, since])?;
+        // Triggers of the app's own may have written others in between.
+        self.seq = self.connection.last_insert_rowid();
+        self.at = at;
+        Ok(())
+    }
+
+    fn unindex(&self, line: &IndexLine) -> rusqlite::Result<()> {
+        self.connection
+            .prepare_cached("DELETE FROM _whimbrel_lines WHERE idx = ?1 AND key = ?2")?
+            .execute(params![line.index.0, line.key])?;
+        Ok(())
+    }
+
+    fn index(&self, line: &IndexLine) -> rusqlite::Result<()> {
+        let Ok(Some(served)) = self.catalog.find(&self.shared.name, &line.place.collection) else {
+            // Of a collection that was dropped since.
+            return Ok(());
+        };
+        self.connection
+            .prepare_cached(
+                "INSERT INTO _whimbrel_lines (idx, key, collection, document) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (idx, key) DO UPDATE
+                 SET collection = excluded.collection, document = excluded.document",
+            )?
+            .execute(params![
+                line.index.0,
+                line.key,
+                served.id,
+                &*line.place.key
+            ])?;
+        Ok(())
+    }
+}
