@@ -24,6 +24,8 @@ struct State {
     before: Option<Micros>,
     /// The time of the last commit that is durable and told.
     applied: Micros,
+    /// How many groups of commits began or ended.
+    turns: u64,
 }
 
 impl Clock {
@@ -34,6 +36,7 @@ impl Clock {
                 last: last_commit,
                 before: None,
                 applied: last_commit,
+                turns: 0,
             }),
             ended: Notify::new(),
         }
@@ -51,6 +54,20 @@ impl Clock {
         match state.before {
             Some(before) => before,
             None => state.present(),
+        }
+    }
+
+    /// [`Clock::read_time`], and a number that is another one as soon as any commit could have been applied since.
+    #[must_use]
+    pub fn mark(&self) -> (Micros, u64) {
+        let mut state = self.state();
+        match state.before {
+            // What is under way may be applied at any moment, so no two of these are the same.
+            Some(before) => {
+                state.turns += 1;
+                (before, state.turns)
+            }
+            None => (state.present(), state.turns),
         }
     }
 
@@ -100,6 +117,7 @@ impl Clock {
         let mut state = self.state();
         let before = state.present();
         state.before = Some(before);
+        state.turns += 1;
     }
 
     /// The time of the next commit of the group: greater than any time given out or seen, and than `after`.
@@ -113,6 +131,7 @@ impl Clock {
     pub(crate) fn end(&self, applied: Option<Micros>) {
         let mut state = self.state();
         state.before = None;
+        state.turns += 1;
         if let Some(at) = applied {
             state.applied = state.applied.max(at);
         }

@@ -25,6 +25,7 @@ pub mod server;
 pub mod service;
 pub mod status;
 pub mod transaction;
+pub mod validate;
 
 use std::sync::Arc;
 use tonic::Status;

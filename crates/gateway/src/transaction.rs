@@ -1,5 +1,0 @@
-//! Transactions: which are open, what they read, which documents they hold locked.
-
-/// The open transactions.
-#[derive(Debug, Default)]
-pub struct Transactions {}
