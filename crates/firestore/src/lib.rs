@@ -6,6 +6,7 @@
 
 pub mod backend;
 pub mod name;
+pub mod size;
 pub mod time;
 pub mod value;
 

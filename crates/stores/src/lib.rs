@@ -4,6 +4,8 @@
 
 mod body;
 pub mod config;
+#[cfg(feature = "firestore")]
+pub mod firestore;
 pub mod journal;
 #[cfg(feature = "sqlite")]
 pub mod jsonl;
@@ -21,7 +23,8 @@ use std::sync::Arc;
 use url::StoreUrl;
 use whimbrel_model::{Journal, JournalError, Store, StoreError};
 
-/// Opens a store by its URL: `sqlite:app.db`, `postgres://user@host/db`, `jsonl:dir/`, `memory:`.
+/// Opens a store by its URL: `sqlite:app.db`, `postgres://user@host/db`, `jsonl:dir/`,
+/// `firestore://project/database`, `memory:`.
 ///
 /// # Errors
 /// The URL is not valid, its driver is not built in, or the database cannot be reached.
@@ -33,8 +36,10 @@ pub async fn open(url: &str, options: &OpenOptions) -> Result<Arc<dyn Store>, St
         StoreUrl::Postgres => postgres::open(url, options).await,
         #[cfg(feature = "sqlite")]
         StoreUrl::Jsonl(path) => jsonl::open(&path, options).await,
+        #[cfg(feature = "firestore")]
+        StoreUrl::Firestore => firestore::open(url, options).await,
         StoreUrl::Memory(name) => Ok(memory::open(&name, options)),
-        #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
+        #[cfg(not(all(feature = "sqlite", feature = "postgres", feature = "firestore")))]
         _ => Err(url::invalid(
             url,
             "the program was built without this kind of store",

@@ -8,6 +8,7 @@ pub(crate) enum StoreUrl {
     /// A file, relative to the process's directory; `None` is `sqlite::memory:`.
     Sqlite(Option<String>),
     Postgres,
+    Firestore,
     /// A directory.
     Jsonl(String),
     /// A name shared inside the process; empty for a store of its own.
@@ -18,6 +19,7 @@ const SCHEMES: &[(&str, bool)] = &[
     ("sqlite:path", cfg!(feature = "sqlite")),
     ("postgres://user@host/database", cfg!(feature = "postgres")),
     ("jsonl:directory/", cfg!(feature = "sqlite")),
+    ("firestore://project/database", cfg!(feature = "firestore")),
     ("memory:", true),
 ];
 
@@ -42,6 +44,7 @@ impl StoreUrl {
                 })
             }
             "postgres" | "postgresql" => Ok(Self::Postgres),
+            "firestore" => Ok(Self::Firestore),
             "memory" => Ok(Self::Memory(rest.to_owned())),
             _ => Err(invalid(url, "there is no such kind of store")),
         }
@@ -101,6 +104,7 @@ mod tests {
             ("sqlite::memory:", StoreUrl::Sqlite(None)),
             ("postgres://u:p@h/d", StoreUrl::Postgres),
             ("postgresql:///d", StoreUrl::Postgres),
+            ("firestore://p/d", StoreUrl::Firestore),
             ("jsonl:out/", StoreUrl::Jsonl("out/".into())),
             ("memory:", StoreUrl::Memory(String::new())),
             ("memory:shared", StoreUrl::Memory("shared".into())),

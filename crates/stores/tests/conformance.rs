@@ -5,6 +5,8 @@
 
 mod conformance {
     pub mod documents;
+    #[cfg(feature = "firestore")]
+    pub mod firestore;
     pub mod guards;
     pub mod held;
     pub mod keys;
@@ -12,7 +14,7 @@ mod conformance {
     #[cfg(feature = "postgres")]
     pub mod postgres;
     pub mod scans;
-    #[cfg(feature = "postgres")]
+    #[cfg(any(feature = "postgres", feature = "firestore"))]
     pub mod servers;
     pub mod snapshots;
     pub mod statements;
@@ -72,6 +74,11 @@ mod jsonl {
 #[cfg(feature = "sqlite")]
 mod jsonl_zst {
     run_cases!(crate::conformance::subject::jsonl_zst);
+}
+
+#[cfg(feature = "firestore")]
+mod firestore {
+    run_cases!(crate::conformance::firestore::emulator);
 }
 
 #[cfg(feature = "postgres")]

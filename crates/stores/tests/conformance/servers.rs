@@ -1,6 +1,7 @@
 //! The servers that tests run against, and a schema of its own for each test.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+#[cfg(feature = "postgres")]
 use tokio_postgres::{Client, NoTls};
 
 /// Whether a store that needs a server is tested: its URL from `variable`. Fails where it is not set,
@@ -19,6 +20,7 @@ pub fn server(variable: &str) -> Option<String> {
 }
 
 /// A schema that is dropped with the test.
+#[cfg(feature = "postgres")]
 pub struct Schema {
     pub name: String,
     /// Opens stores whose unqualified names are this schema's tables.
@@ -32,6 +34,7 @@ pub fn unique() -> String {
     format!("whimbrel_test_{}_{number}", std::process::id())
 }
 
+#[cfg(feature = "postgres")]
 impl Schema {
     pub async fn create(server: String) -> Self {
         let name = unique();
@@ -57,6 +60,7 @@ impl Schema {
     }
 }
 
+#[cfg(feature = "postgres")]
 impl Drop for Schema {
     fn drop(&mut self) {
         let (server, name) = (self.server.clone(), self.name.clone());

@@ -18,7 +18,7 @@ pub struct Subject {
     /// Names of the fields that hold the key's parts, where documents hold their key.
     key_fields: fn(&str) -> Vec<String>,
     /// Kinds of key that the store has no collections for.
-    unsupported: fn(&KeyKind) -> bool,
+    pub unsupported: fn(&KeyKind) -> bool,
     /// Can be open only once.
     exclusive: bool,
     /// Columns of the table `typed`, where there is one: their type, and values that they take.
@@ -27,6 +27,12 @@ pub struct Subject {
     pub snapshots: bool,
     /// Reads a UUID key back as a text.
     pub uuid_as_text: bool,
+    /// Keys that the store cannot have.
+    pub unkeyable: fn(&str) -> bool,
+    /// Names that no field can have.
+    pub unnameable: fn(&str) -> bool,
+    /// Documents that the store cannot hold, of those that are told apart by name.
+    pub unheld: &'static [&'static str],
     /// What is removed once the test is over: a directory, a schema.
     _kept: Option<Kept>,
 }
@@ -238,6 +244,9 @@ pub async fn open(
         typed: Vec::new(),
         snapshots: true,
         uuid_as_text: false,
+        unkeyable: |_| false,
+        unnameable: |_| false,
+        unheld: &[],
         exclusive: false,
         _kept: kept,
     }
@@ -261,8 +270,24 @@ impl Subject {
         self.collection(&KeyKind::Text).await.unwrap()
     }
 
-    pub async fn ints(&self) -> &'static str {
-        self.collection(&KeyKind::Int).await.unwrap()
+    pub async fn ints(&self) -> Option<&'static str> {
+        self.collection(&KeyKind::Int).await
+    }
+
+    /// Those of the keys that the store can have. The others are refused, and leave nothing behind.
+    pub async fn keyable(&self, collection: &str, keys: Vec<Key>) -> Vec<Key> {
+        let (no, yes): (Vec<Key>, Vec<Key>) = keys
+            .into_iter()
+            .partition(|key| matches!(key, Key::Text(text) if (self.unkeyable)(text)));
+        for key in no {
+            let write = self.put(collection, key.clone(), 1, Guard::Any);
+            match self.one(write).await {
+                WriteOutcome::Refused(why) => assert!(why.message.len() < 1000),
+                other => panic!("{key}: {other:?}"),
+            }
+            assert!(self.get(collection, key).await.is_none());
+        }
+        yes
     }
 
     pub async fn read_only(&self) -> (Arc<dyn Store>, Option<tempfile::TempDir>) {

@@ -1,0 +1,116 @@
+//! What the server's answers mean for a store, told without a document's value or a secret.
+
+use std::error::Error as _;
+use tonic::{Code as Rpc, ConnectError, Status};
+use whimbrel_model::{Code, StoreError, StoreErrorKind};
+
+/// The server's own words are cut here.
+const WORDS: usize = 400;
+
+/// Of a call that read: it can be made again.
+pub(super) fn read_error(store: &str, doing: &str, status: &Status) -> StoreError {
+    let (kind, code) = classify(status);
+    let message = format!("{doing}: {}{}", words(status), hint(status));
+    StoreError::new(kind, code, store, message)
+}
+
+/// Of a commit: unless the server itself says that it did not happen, it may have.
+pub(super) fn commit_error(store: &str, status: &Status) -> StoreError {
+    if !is_settled(status) {
+        let message = format!(
+            "no answer came to a commit ({}): it may have happened",
+            status.code()
+        );
+        return StoreError::new(StoreErrorKind::Unknown, Code::StoreUnknown, store, message);
+    }
+    let (kind, code) = classify(status);
+    let said = match status.code() {
+        Rpc::InvalidArgument | Rpc::FailedPrecondition | Rpc::AlreadyExists | Rpc::Aborted => {
+            // These may quote what was written.
+            status.code().to_string()
+        }
+        _ => words(status),
+    };
+    let message = format!("writing: {said}; nothing was written{}", hint(status));
+    StoreError::new(kind, code, store, message)
+}
+
+/// Whether the commit certainly did not happen.
+fn is_settled(status: &Status) -> bool {
+    match status.code() {
+        Rpc::InvalidArgument
+        | Rpc::NotFound
+        | Rpc::AlreadyExists
+        | Rpc::PermissionDenied
+        | Rpc::Unauthenticated
+        | Rpc::ResourceExhausted
+        | Rpc::FailedPrecondition
+        | Rpc::Aborted
+        | Rpc::Unimplemented => true,
+        Rpc::Unavailable => never_sent(status),
+        _ => false,
+    }
+}
+
+/// Whether there was no connection to send it over.
+fn never_sent(status: &Status) -> bool {
+    let mut cause = status.source();
+    while let Some(error) = cause {
+        if error.is::<ConnectError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// Whether the same call may succeed in a moment, as far as its code says.
+pub(super) fn is_passing(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Rpc::ResourceExhausted
+            | Rpc::Unavailable
+            | Rpc::Aborted
+            | Rpc::DeadlineExceeded
+            | Rpc::Internal
+            | Rpc::Unknown
+            | Rpc::Cancelled
+    )
+}
+
+fn classify(status: &Status) -> (StoreErrorKind, Code) {
+    use StoreErrorKind::{Terminal, Transient};
+    match status.code() {
+        Rpc::PermissionDenied | Rpc::Unauthenticated => (Terminal, Code::StoreDenied),
+        Rpc::NotFound => (Terminal, Code::StoreMissing),
+        _ if is_passing(status) => (Transient, Code::StoreUnavailable),
+        _ => (Terminal, Code::StoreFailed),
+    }
+}
+
+fn words(status: &Status) -> String {
+    let code = status.code();
+    let mut said: String = status
+        .message()
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(WORDS)
+        .collect();
+    if never_sent(status) {
+        "no connection".clone_into(&mut said);
+    }
+    if said.is_empty() {
+        code.to_string()
+    } else {
+        format!("{said} ({code:?})")
+    }
+}
+
+fn hint(status: &Status) -> &'static str {
+    match status.code() {
+        Rpc::PermissionDenied => "; the account needs the role Cloud Datastore User",
+        Rpc::Unauthenticated => "; the credentials are not accepted",
+        Rpc::NotFound => "; is the database's id right?",
+        _ => "",
+    }
+}
