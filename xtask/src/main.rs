@@ -3,7 +3,10 @@
 
 mod bench;
 mod certificate;
+mod daemon;
 mod deny;
+mod firestore;
+mod hidane;
 mod postgres;
 mod process;
 mod scratch;
@@ -41,6 +44,8 @@ enum Command {
     Tidy,
     /// Run a command beside the test databases (without a command: until end of input or Ctrl-C)
     Services(services::ServicesArguments),
+    /// Run Google's own Firestore clients, and their tests, against `whimbrel serve`
+    Firestore(firestore::FirestoreArguments),
     /// Measure, beside a named reference in the same session, and print ratios
     Bench(bench::BenchArguments),
 }
@@ -59,6 +64,7 @@ fn main() -> ExitCode {
         Command::Test(arguments) => test::run(&arguments),
         Command::Tidy => tidy::run(),
         Command::Services(arguments) => services::run(&arguments),
+        Command::Firestore(arguments) => firestore::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
     };
     match outcome {

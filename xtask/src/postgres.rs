@@ -179,13 +179,27 @@ impl Postgres {
         self.fresh_database(None)
     }
 
+    /// An empty database beside the usual one, replacing one that has the name: its URL.
+    pub fn another_database(&self, name: &str) -> Outcome<String> {
+        self.psql(
+            &format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"),
+            "postgres",
+        )?;
+        self.psql(&format!("CREATE DATABASE {name}"), "postgres")?;
+        Ok(self.url_of(name))
+    }
+
     /// With the password: for the environment of tests, never for a log.
     pub fn url(&self) -> String {
+        self.url_of(DATABASE)
+    }
+
+    fn url_of(&self, database: &str) -> String {
         let (port, login) = (self.port, format!("{USER}:{PASSWORD}"));
         match &self.authority {
-            None => format!("postgres://{login}@127.0.0.1:{port}/{DATABASE}"),
+            None => format!("postgres://{login}@127.0.0.1:{port}/{database}"),
             Some(authority) => format!(
-                "postgres://{login}@localhost:{port}/{DATABASE}?sslmode=verify-full&sslrootcert={}",
+                "postgres://{login}@localhost:{port}/{database}?sslmode=verify-full&sslrootcert={}",
                 authority.display()
             ),
         }
@@ -349,7 +363,7 @@ fn ids_of(passwd: &str, name: &str) -> Option<(u32, u32)> {
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
-fn free_port() -> Outcome<u16> {
+pub fn free_port() -> Outcome<u16> {
     TcpListener::bind(("127.0.0.1", 0))
         .and_then(|listener| listener.local_addr())
         .map(|address| address.port())

@@ -1,0 +1,280 @@
+//! The system tests that Google ships with its Python client.
+
+use super::Ground;
+use crate::{Outcome, process};
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+/// Below this, tests are missing rather than failing.
+const PASSED_AT_LEAST: usize = 215;
+
+const KNOWN: &str = include_str!("../../firestore/known-failures.toml");
+
+#[derive(Deserialize)]
+struct Known {
+    #[serde(default)]
+    failing: Vec<Failing>,
+}
+
+/// A test that may fail, and why.
+#[derive(Deserialize)]
+struct Failing {
+    /// As pytest names it: `test_system.py::test_name[parameter]`.
+    test: String,
+    reason: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Passed,
+    Failed,
+    Skipped,
+}
+
+type Fates = BTreeMap<String, Fate>;
+
+pub fn run(ground: &Ground, address: &str, only: Option<&str>) -> Outcome<String> {
+    let known: Known =
+        toml::from_str(KNOWN).map_err(|error| format!("known-failures.toml: {error}"))?;
+    let fates = tests(ground, address, only)?;
+    judge(&fates, &known, only.is_some())
+}
+
+/// Another server: counted, not judged.
+pub fn run_other(ground: &Ground, address: &str, only: Option<&str>) -> Outcome<String> {
+    let fates = tests(ground, address, only)?;
+    for (test, _) in fates.iter().filter(|(_, fate)| **fate == Fate::Failed) {
+        println!("failed: {test}");
+    }
+    Ok(counts(&fates))
+}
+
+fn tests(ground: &Ground, address: &str, only: Option<&str>) -> Outcome<Fates> {
+    let junit = ground.scratch.path().join("official.xml");
+    let ini = ground.scratch.path().join("pytest.ini");
+    let _ = fs::remove_file(&junit);
+    fs::write(&ini, "[pytest]\n").map_err(|error| format!("{}: {error}", ini.display()))?;
+    let mut pytest = ground.clients.python(Path::new("-m"), address);
+    pytest
+        .current_dir(ground.clients.sources())
+        .args([
+            "pytest",
+            "--quiet",
+            "--tb=short",
+            "-p",
+            "no:cacheprovider",
+            "-c",
+        ])
+        .arg(&ini)
+        .args(["--rootdir", "."])
+        .args(["-o", "asyncio_default_fixture_loop_scope=module"])
+        .args(["-o", "asyncio_default_test_loop_scope=module"])
+        .args(["--timeout", "30", "--junitxml"])
+        .arg(&junit)
+        .args([
+            "tests/system/test_system.py",
+            "tests/system/test_system_async.py",
+        ]);
+    if let Some(only) = only {
+        pytest.args(["-k", only]);
+    }
+    // It fails where a test fails; what failed is in the report.
+    let said = process::output(&mut pytest);
+    let text = fs::read_to_string(&junit).map_err(|error| {
+        let said = said.err().unwrap_or_default();
+        format!("pytest wrote no report ({error}): {said}")
+    })?;
+    let fates = read(&text);
+    if fates.values().any(|fate| *fate == Fate::Failed) {
+        println!("{}", failures(&text));
+    }
+    Ok(fates)
+}
+
+fn judge(fates: &Fates, known: &Known, partial: bool) -> Outcome<String> {
+    let with = |fate: Fate| {
+        fates
+            .iter()
+            .filter(move |(_, other)| **other == fate)
+            .map(|(test, _)| test.as_str())
+    };
+    let listed: BTreeSet<_> = known
+        .failing
+        .iter()
+        .map(|failing| failing.test.as_str())
+        .collect();
+    let mut wrong = Vec::new();
+    for test in with(Fate::Failed).filter(|test| !listed.contains(test)) {
+        wrong.push(format!("failed: {test}"));
+    }
+    for test in with(Fate::Passed).filter(|test| listed.contains(test)) {
+        wrong.push(format!(
+            "failed: {test} passes: take it out of xtask/firestore/known-failures.toml"
+        ));
+    }
+    if !partial {
+        for test in listed.iter().filter(|test| !fates.contains_key(**test)) {
+            wrong.push(format!(
+                "failed: {test} is listed as failing, and there is no such test"
+            ));
+        }
+        let passed = with(Fate::Passed).count();
+        if passed < PASSED_AT_LEAST {
+            wrong.push(format!(
+                "failed: {passed} passed, which is fewer than {PASSED_AT_LEAST}"
+            ));
+        }
+    }
+    for failing in &known.failing {
+        if fates.get(&failing.test) == Some(&Fate::Failed) {
+            println!("known to fail: {}: {}", failing.test, failing.reason);
+        }
+    }
+    if wrong.is_empty() {
+        return Ok(counts(fates));
+    }
+    Err(format!("{}\n{}", counts(fates), wrong.join("\n")))
+}
+
+fn counts(fates: &Fates) -> String {
+    let count = |fate| fates.values().filter(|other| **other == fate).count();
+    format!(
+        "{} passed, {} failed, {} skipped",
+        count(Fate::Passed),
+        count(Fate::Failed),
+        count(Fate::Skipped)
+    )
+}
+
+/// Of pytest's JUnit report: its elements lie flat, and attributes come escaped.
+fn read(report: &str) -> Fates {
+    cases(report)
+        .filter_map(|(head, body)| {
+            let module = attribute(head, "classname")?.rsplit('.').next()?.to_owned();
+            let test = format!("{module}.py::{}", attribute(head, "name")?);
+            let fate = if body.contains("<failure") || body.contains("<error") {
+                Fate::Failed
+            } else if body.contains("<skipped") {
+                Fate::Skipped
+            } else {
+                Fate::Passed
+            };
+            Some((test, fate))
+        })
+        .collect()
+}
+
+/// Each case's opening tag and what is in it.
+fn cases(report: &str) -> impl Iterator<Item = (&str, &str)> {
+    report.split("<testcase ").skip(1).map(|rest| {
+        let (head, body) = rest.split_once('>').unwrap_or((rest, ""));
+        if head.ends_with('/') {
+            return (head, "");
+        }
+        (head, body.split("</testcase>").next().unwrap_or_default())
+    })
+}
+
+fn attribute(head: &str, name: &str) -> Option<String> {
+    let (_, rest) = head.split_once(&format!("{name}=\""))?;
+    Some(unescape(rest.split('"').next()?))
+}
+
+fn unescape(text: &str) -> String {
+    text.replace("&lt;", "<")
+        .replace("&gt;", ">")
+        .replace("&quot;", "\"")
+        .replace("&#10;", "\n")
+        .replace("&amp;", "&")
+}
+
+/// The end of what each failing test said.
+fn failures(report: &str) -> String {
+    let mut out = String::new();
+    for (head, body) in cases(report) {
+        if !(body.contains("<failure") || body.contains("<error")) {
+            continue;
+        }
+        let text = unescape(body.split_once('>').map_or(body, |(_, text)| text));
+        let lines: Vec<_> = text.lines().filter(|line| line.starts_with("E ")).collect();
+        let name = attribute(head, "name").unwrap_or_default();
+        out += &format!("{name}\n");
+        for line in lines.iter().rev().take(6).rev() {
+            out += &format!("    {line}\n");
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REPORT: &str = r#"<testsuites><testsuite name="pytest" tests="4">
+        <testcase classname="tests.system.test_system" name="test_a[None]" time="0.1" />
+        <testcase classname="tests.system.test_system" name="test_b[&lt;x&gt;]" time="0.1"><failure message="why">trace
+E   AssertionError: 1 &lt; 2</failure></testcase>
+        <testcase classname="tests.system.test_system_async" name="test_c" time="0.1"><skipped message="no" /></testcase>
+        <testcase classname="tests.system.test_system_async" name="test_d" time="0.1"><error message="gone" /></testcase>
+        </testsuite></testsuites>"#;
+
+    fn known(tests: &[&str]) -> Known {
+        let failing = tests.iter().map(|test| Failing {
+            test: (*test).to_owned(),
+            reason: "because".to_owned(),
+        });
+        Known {
+            failing: failing.collect(),
+        }
+    }
+
+    #[test]
+    fn reports_are_read() {
+        let fates = read(REPORT);
+        let expect = [
+            ("test_system.py::test_a[None]", Fate::Passed),
+            ("test_system.py::test_b[<x>]", Fate::Failed),
+            ("test_system_async.py::test_c", Fate::Skipped),
+            ("test_system_async.py::test_d", Fate::Failed),
+        ];
+        let expect = expect.map(|(test, fate)| (test.to_owned(), fate));
+        assert_eq!(fates, expect.into_iter().collect());
+        assert!(failures(REPORT).contains("AssertionError: 1 < 2"));
+        assert_eq!(counts(&fates), "1 passed, 2 failed, 1 skipped");
+    }
+
+    #[test]
+    fn what_fails_must_be_listed_and_what_is_listed_must_fail() {
+        let fates = read(REPORT);
+        let (b, d) = (
+            "test_system.py::test_b[<x>]",
+            "test_system_async.py::test_d",
+        );
+        assert!(judge(&fates, &known(&[b, d]), true).is_ok());
+        for (listed, said) in [
+            (vec![b], "failed: test_system_async.py::test_d"),
+            (
+                vec![b, d, "test_system.py::test_a[None]"],
+                "test_a[None] passes",
+            ),
+        ] {
+            let error = judge(&fates, &known(&listed), true).unwrap_err();
+            assert!(error.contains(said), "{error}");
+        }
+        let error = judge(&fates, &known(&[b, d, "gone.py::x"]), false).unwrap_err();
+        assert!(error.contains("there is no such test"), "{error}");
+        assert!(error.contains("fewer than 215"), "{error}");
+    }
+
+    #[test]
+    fn the_documentation_names_each_known_failure() {
+        let known: Known = toml::from_str(KNOWN).unwrap();
+        let docs = fs::read_to_string(crate::root().join("docs/firestore.md")).unwrap();
+        for Failing { test, reason } in &known.failing {
+            assert!(docs.contains(test.as_str()), "{test}");
+            assert!(docs.contains(reason.as_str()), "{reason}");
+        }
+    }
+}
