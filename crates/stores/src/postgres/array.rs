@@ -2,7 +2,7 @@
 
 /// One part of a literal.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Item {
+pub(crate) enum Item {
     Null,
     Text(String),
     Array(Vec<Item>),
@@ -10,7 +10,7 @@ pub(super) enum Item {
 
 /// Reads a literal as the server writes it. `None` when it is none, or has bounds of its own
 /// (`[2:3]={…}`).
-pub(super) fn read(text: &str) -> Option<Vec<Item>> {
+pub(crate) fn read(text: &str) -> Option<Vec<Item>> {
     let mut rest = text.strip_prefix('{')?;
     let items = read_items(&mut rest)?;
     rest.is_empty().then_some(items)
@@ -65,7 +65,7 @@ fn read_item(rest: &mut &str) -> Option<Item> {
 }
 
 /// Appends the literal. Every text is quoted, so that none is taken for NULL or a brace.
-pub(super) fn write(items: &[Item], out: &mut String) {
+pub(crate) fn write(items: &[Item], out: &mut String) {
     out.push('{');
     for (i, item) in items.iter().enumerate() {
         if i > 0 {

@@ -39,7 +39,7 @@ const COLUMNS: &str = concat!(
 );
 
 /// Whether a primary key of a table that a name without a schema finds sorts in another order than keys do.
-pub(super) const OTHER_ORDER: &str = concat!(
+pub(crate) const OTHER_ORDER: &str = concat!(
     "SELECT EXISTS (SELECT FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid \
     JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY (i.indkey) \
     LEFT JOIN pg_collation l ON l.oid = a.attcollation \
@@ -58,7 +58,7 @@ const INDEXES: &str = "SELECT i.indisprimary, i.indimmediate, \
       AND i.indpred IS NULL AND i.indexprs IS NULL ORDER BY i.indisprimary DESC, i.indexrelid";
 
 /// `qualified` is the quoted name, `name` the table's own. `None` when there is none.
-pub(super) async fn inspect(
+pub(crate) async fn inspect(
     client: &Client,
     qualified: &str,
     name: &str,

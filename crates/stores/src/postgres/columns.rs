@@ -23,7 +23,7 @@ use std::fmt::Write as _;
 use whimbrel_model::{Decimal, Value, json};
 
 #[derive(Clone, Debug)]
-pub(super) struct Field {
+pub(crate) struct Field {
     pub name: String,
     pub kind: Kind,
     /// The column's type for a cast, quoted.
@@ -43,7 +43,7 @@ impl Field {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Bool,
     /// Bytes: 2, 4, 8.
     Int(u8),

@@ -27,6 +27,15 @@ const SESSION: &str = "SET datestyle = 'ISO, MDY'; SET timezone = 'UTC'; \
 const PATIENT: &str = "SELECT set_config(name, '0', false) FROM pg_settings \
     WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout')";
 
+/// Every statement of serving goes from keys to rows, or along an index; none needs another kind of plan.
+#[cfg(feature = "firestore")]
+const SERVING: &str =
+    "SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_sort = off; SET enable_material = off";
+
+/// How long a free connection is waited for.
+#[cfg(feature = "firestore")]
+const WAIT: Duration = Duration::from_secs(30);
+
 const INSTANT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 /// Connections to one database.
@@ -58,9 +67,28 @@ impl Connections {
         } else {
             SESSION.to_owned()
         };
-        let connections = Self::pooled(url.into(), [session].into(), RecyclingMethod::Fast, None)?;
+        let fast = RecyclingMethod::Fast;
+        let connections = Self::pooled(url.into(), [session].into(), CONNECTIONS, None, fast, None)?;
         drop(connections.get().await?);
         Ok(connections)
+    }
+
+    /// At most `size` connections for serving, none of them opened yet. Whoever waits for one longer than half a
+    /// minute gets an error: those that hold one may be waiting for another.
+    ///
+    /// # Errors
+    /// The URL is not valid.
+    #[cfg(feature = "firestore")]
+    pub fn serving(url: &str, size: usize) -> Result<Self, StoreError> {
+        let session = format!("{SESSION}; {SERVING}; {PATIENT}");
+        Self::pooled(
+            url.into(),
+            [session].into(),
+            size,
+            Some(WAIT),
+            RecyclingMethod::Fast,
+            None,
+        )
     }
 
     /// Connections to the same database that all see it as it is now. They hold back the server's cleaning
@@ -95,6 +123,8 @@ impl Connections {
         Self::pooled(
             self.url.clone(),
             session.into(),
+            CONNECTIONS,
+            None,
             recycling,
             Some(Arc::new(kept)),
         )
@@ -104,6 +134,8 @@ impl Connections {
     fn pooled(
         url: Arc<str>,
         session: Arc<[String]>,
+        size: usize,
+        wait: Option<Duration>,
         recycling_method: RecyclingMethod,
         kept: Option<Arc<Kept>>,
     ) -> Result<Self, StoreError> {
@@ -112,8 +144,9 @@ impl Connections {
         let recycling = ManagerConfig { recycling_method };
         let manager = Manager::from_config(target.config, connector, recycling);
         let pool = Pool::builder(manager)
-            .max_size(CONNECTIONS)
+            .max_size(size)
             .runtime(Runtime::Tokio1)
+            .wait_timeout(wait)
             .create_timeout(Some(Duration::from_secs(20)))
             .post_create(Hook::async_fn(move |client, _| {
                 let session = session.clone();

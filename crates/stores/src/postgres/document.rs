@@ -11,13 +11,13 @@ use whimbrel_model::{Body, Document, Key, Map, Revision, Value, json};
 
 /// One payload column's content as it is sent: JSON for layout `json`, else the column's text.
 #[derive(Clone, Debug)]
-pub(super) struct Cell {
+pub(crate) struct Cell {
     pub content: Option<Bytes>,
     pub jsonb: bool,
 }
 
 /// The version byte in front of every `jsonb` in binary.
-pub(super) const JSONB_VERSION: u8 = 1;
+pub(crate) const JSONB_VERSION: u8 = 1;
 
 impl Encode for Cell {
     fn encode(&self, out: &mut BytesMut) -> bool {
@@ -35,7 +35,7 @@ impl Encode for Cell {
 
 /// Reads revision and payload, which begin at column `at`. The error says why the row is no document,
 /// without a value.
-pub(super) fn read(table: &Table, key: &Key, row: &Row, at: usize) -> Result<Document, String> {
+pub(crate) fn read(table: &Table, key: &Key, row: &Row, at: usize) -> Result<Document, String> {
     let column = |at: usize| raw(row, at).map_err(|_| "it misses a column".to_owned());
     let revision = column(at)?.ok_or("it has no revision")?;
     let body = match &table.payload {
@@ -79,7 +79,7 @@ pub(super) fn read(table: &Table, key: &Key, row: &Row, at: usize) -> Result<Doc
 
 /// The same for a row that was asked for by its key: what is no document gets a body that no reader takes
 /// for one, so that it fails as that document and not as the whole batch.
-pub(super) fn read_or_hollow(table: &Table, key: &Key, row: &Row, at: usize) -> Option<Document> {
+pub(crate) fn read_or_hollow(table: &Table, key: &Key, row: &Row, at: usize) -> Option<Document> {
     let revision = raw(row, at).ok().flatten()?.to_vec();
     Some(read(table, key, row, at).unwrap_or_else(|_| Document {
         key: key.clone(),
@@ -88,7 +88,7 @@ pub(super) fn read_or_hollow(table: &Table, key: &Key, row: &Row, at: usize) -> 
     }))
 }
 
-fn decode(field: &Field, bytes: Option<&[u8]>) -> Result<Value, String> {
+pub(crate) fn decode(field: &Field, bytes: Option<&[u8]>) -> Result<Value, String> {
     let Some(bytes) = bytes else {
         return Ok(Value::Null);
     };
@@ -100,7 +100,7 @@ fn decode(field: &Field, bytes: Option<&[u8]>) -> Result<Value, String> {
         .map_err(|why| format!("its column {:?} cannot be read: {why}", field.name))
 }
 
-pub(super) fn merge(map: &mut Map, more: Map) -> Result<(), String> {
+pub(crate) fn merge(map: &mut Map, more: Map) -> Result<(), String> {
     for (name, value) in more {
         // Whichever were taken, the other would be lost with the next write.
         if map.insert(name, value).is_some() {
@@ -114,7 +114,7 @@ pub(super) fn merge(map: &mut Map, more: Map) -> Result<(), String> {
 ///
 /// # Errors
 /// Why the table cannot hold it; names fields, never values.
-pub(super) fn cells(table: &Table, key: &Key, body: &Body) -> Result<Vec<Cell>, String> {
+pub(crate) fn cells(table: &Table, key: &Key, body: &Body) -> Result<Vec<Cell>, String> {
     if body.size() > super::DOCUMENT_BYTES {
         let limit = super::DOCUMENT_BYTES >> 20;
         return Err(format!("the document is larger than {limit} MiB"));
@@ -160,7 +160,7 @@ fn cell(field: &Field, value: &Value, plain: bool) -> Result<Cell, String> {
 }
 
 /// The text that is sent for a field; `None` is NULL.
-pub(super) fn text(field: &Field, value: &Value, plain: bool) -> Result<Option<String>, String> {
+pub(crate) fn text(field: &Field, value: &Value, plain: bool) -> Result<Option<String>, String> {
     match (&field.kind, value) {
         // JSON has a null of its own for a column that must have one.
         (Kind::Json { .. }, Value::Null) if !field.nullable => Ok(Some("null".to_owned())),
@@ -171,7 +171,7 @@ pub(super) fn text(field: &Field, value: &Value, plain: bool) -> Result<Option<S
 }
 
 /// A key column that also stands among the fields must say what the key says.
-pub(super) fn check_key_field(
+pub(crate) fn check_key_field(
     table: &Table,
     field: &Field,
     key: &Key,
@@ -201,12 +201,12 @@ pub(super) fn check_key_field(
 }
 
 /// What a key column gives back as a field; `None` where it is no part of the key.
-pub(super) fn key_value(field: &Field, key: &Key) -> Option<Value> {
+pub(crate) fn key_value(field: &Field, key: &Key) -> Option<Value> {
     let part = keys::part(key, field.key_part?);
     field.kind.decode(&part.to_string()).ok()
 }
 
-pub(super) fn json_content(body: &Body, wire: Wire, plain: bool) -> Result<Bytes, String> {
+pub(crate) fn json_content(body: &Body, wire: Wire, plain: bool) -> Result<Bytes, String> {
     let says = |error: json::JsonError| error.to_string();
     let content = match body {
         Body::Json(bytes) => bytes.clone(),

@@ -12,7 +12,7 @@ use whimbrel_model::{Code, Refusal, StoreError, StoreErrorKind};
 const SAFE_CLASSES: [&str; 10] = ["08", "0A", "25", "28", "3D", "40", "53", "55", "57", "58"];
 
 /// `doing` says what was not done: `reading collection users`.
-pub(super) fn store_error(store: &str, doing: &str, error: Error) -> StoreError {
+pub(crate) fn store_error(store: &str, doing: &str, error: Error) -> StoreError {
     let (kind, code) = classify(&error);
     match error.as_db_error() {
         Some(db) => {
@@ -31,7 +31,7 @@ pub(super) fn store_error(store: &str, doing: &str, error: Error) -> StoreError 
 }
 
 /// The same for a statement of the user's own. Neither its text is quoted nor what it met.
-pub(super) fn statement_error(store: &str, piece: &Piece<'_>, error: Error) -> StoreError {
+pub(crate) fn statement_error(store: &str, piece: &Piece<'_>, error: Error) -> StoreError {
     let doing = format!(
         "nothing was changed: the statement in line {} failed",
         piece.line
@@ -50,7 +50,7 @@ pub(super) fn statement_error(store: &str, piece: &Piece<'_>, error: Error) -> S
 
 /// The same for an error that answered COMMIT: unless the server itself says that the transaction
 /// failed, it may have happened.
-pub(super) fn commit_error(store: &str, doing: &str, error: Error) -> StoreError {
+pub(crate) fn commit_error(store: &str, doing: &str, error: Error) -> StoreError {
     let known = error.code().is_some_and(|state| {
         !matches!(state.code().get(..2), Some("08" | "57" | "58" | "XX")) // the session died under it
     });
@@ -62,7 +62,7 @@ pub(super) fn commit_error(store: &str, doing: &str, error: Error) -> StoreError
     fault
 }
 
-pub(super) fn pool_error(store: &str, error: PoolError) -> StoreError {
+pub(crate) fn pool_error(store: &str, error: PoolError) -> StoreError {
     match error {
         PoolError::Backend(error) => store_error(store, "connecting", error),
         PoolError::PostCreateHook(deadpool_postgres::HookError::Backend(error)) => {
@@ -124,7 +124,7 @@ fn is_tls_refusal(error: &Error) -> bool {
 }
 
 /// Whether what is remembered of the table (its columns, prepared statements) no longer holds.
-pub(super) fn is_stale(error: &Error) -> bool {
+pub(crate) fn is_stale(error: &Error) -> bool {
     match error.as_db_error() {
         Some(db) => match db.code().code() {
             "42P01" | "42703" | "26000" => true,
@@ -140,7 +140,7 @@ pub(super) fn is_stale(error: &Error) -> bool {
 const COLUMN_SYNTAX: &str = "42601";
 
 /// Whether one document of a batch is to blame, so that the others may still be written.
-pub(super) fn is_about_data(error: &Error) -> bool {
+pub(crate) fn is_about_data(error: &Error) -> bool {
     error.code().is_some_and(|state| {
         let state = state.code();
         let class = state.get(..2);
@@ -149,7 +149,7 @@ pub(super) fn is_about_data(error: &Error) -> bool {
 }
 
 /// Whether another order of writes could satisfy the constraint.
-pub(super) fn depends_on_others(error: &Error) -> bool {
+pub(crate) fn depends_on_others(error: &Error) -> bool {
     matches!(
         error.code(),
         Some(&SqlState::FOREIGN_KEY_VIOLATION | &SqlState::UNIQUE_VIOLATION)
@@ -157,12 +157,12 @@ pub(super) fn depends_on_others(error: &Error) -> bool {
 }
 
 /// The statements behind the one that failed all answer "transaction is aborted"; that one says why.
-pub(super) fn is_aftermath(error: &Error) -> bool {
+pub(crate) fn is_aftermath(error: &Error) -> bool {
     error.code() == Some(&SqlState::IN_FAILED_SQL_TRANSACTION)
 }
 
 /// Why the server refused one document, in names and never in values.
-pub(super) fn refusal(error: &Error) -> Refusal {
+pub(crate) fn refusal(error: &Error) -> Refusal {
     let message = match error.as_db_error() {
         Some(db) => describe(db, names_things(db)),
         None => error.to_string(),

@@ -8,14 +8,14 @@ use uuid::Uuid;
 use whimbrel_model::{Key, KeyKind};
 
 #[derive(Clone, Debug)]
-pub(super) struct KeyColumn {
+pub(crate) struct KeyColumn {
     pub name: String,
     pub part: Part,
 }
 
 /// How one key column is sent and read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub(crate) enum Part {
     /// `int2`, `int4`, `int8` by their bytes.
     Int(u8),
     Uuid,
@@ -95,7 +95,7 @@ fn kind_name(kind: &KeyKind) -> &'static str {
 }
 
 /// The table's key as the model sees it.
-pub(super) fn kind(columns: &[KeyColumn]) -> KeyKind {
+pub(crate) fn kind(columns: &[KeyColumn]) -> KeyKind {
     match columns {
         [one] => one.part.kind(),
         many => KeyKind::Tuple(many.iter().map(|c| c.part.kind()).collect()),
@@ -103,7 +103,7 @@ pub(super) fn kind(columns: &[KeyColumn]) -> KeyKind {
 }
 
 /// Whether the table can have a row of this key; the error says why not.
-pub(super) fn fits(columns: &[KeyColumn], key: &Key) -> Result<(), String> {
+pub(crate) fn fits(columns: &[KeyColumn], key: &Key) -> Result<(), String> {
     match (columns, key) {
         ([one], key) => one.part.takes(key),
         (many, Key::Tuple(parts)) if many.len() == parts.len() => many
@@ -115,7 +115,7 @@ pub(super) fn fits(columns: &[KeyColumn], key: &Key) -> Result<(), String> {
 }
 
 /// The part of a key that goes into column `at`. The key fits.
-pub(super) fn part(key: &Key, at: usize) -> &Key {
+pub(crate) fn part(key: &Key, at: usize) -> &Key {
     match key {
         Key::Tuple(parts) => parts.get(at).unwrap_or(key),
         single => single,
@@ -135,14 +135,14 @@ impl Encode for Key {
 }
 
 /// One key as one parameter a column.
-pub(super) fn params(columns: &[KeyColumn], key: &Key) -> Vec<Single<Key>> {
+pub(crate) fn params(columns: &[KeyColumn], key: &Key) -> Vec<Single<Key>> {
     (0..columns.len())
         .map(|at| Single(part(key, at).clone()))
         .collect()
 }
 
 /// The columns as they are read by [`decode`], of a table called `t`.
-pub(super) fn select_list(columns: &[KeyColumn]) -> String {
+pub(crate) fn select_list(columns: &[KeyColumn]) -> String {
     let names: Vec<String> = columns
         .iter()
         .map(|column| match column.part {
@@ -154,7 +154,7 @@ pub(super) fn select_list(columns: &[KeyColumn]) -> String {
 }
 
 /// Reads a key from a row's first columns. The error names the column.
-pub(super) fn decode(columns: &[KeyColumn], row: &Row) -> Result<Key, String> {
+pub(crate) fn decode(columns: &[KeyColumn], row: &Row) -> Result<Key, String> {
     if let [one] = columns {
         return decode_part(one, row, 0);
     }
@@ -186,7 +186,7 @@ fn int(bytes: &[u8]) -> Option<i64> {
 }
 
 /// A part in the binary form of its own column, for COPY. `None` for a type that only text can give.
-pub(super) fn copy_bytes(part: &Part, key: &Key, out: &mut Vec<u8>) -> Option<()> {
+pub(crate) fn copy_bytes(part: &Part, key: &Key, out: &mut Vec<u8>) -> Option<()> {
     out.clear();
     match (part, key) {
         (Part::Int(2), Key::Int(n)) => out.extend(i16::try_from(*n).ok()?.to_be_bytes()),

@@ -2,24 +2,24 @@
 //! fields. A document's revision is its row's `xmin`, the transaction that wrote it.
 
 mod array;
-mod catalog;
-mod columns;
+pub(crate) mod catalog;
+pub(crate) mod columns;
 pub(crate) mod connect;
 mod copy;
 mod digest;
-mod document;
-mod error;
+pub(crate) mod document;
+pub(crate) mod error;
 mod held;
 mod instant;
-mod keys;
+pub(crate) mod keys;
 mod read;
 mod script;
 mod sql;
 mod statement;
-mod table;
+pub(crate) mod table;
 mod tls;
 pub(crate) mod url;
-mod wire;
+pub(crate) mod wire;
 mod write;
 
 use crate::{CollectionConfig, LayoutChoice, OpenOptions};
@@ -43,9 +43,9 @@ const PARALLEL: u32 = 4;
 const BATCH_WRITES: u32 = 20_000;
 const BATCH_BYTES: usize = 16 << 20;
 /// `jsonb` holds at most 2^28 - 1 bytes of elements.
-const DOCUMENT_BYTES: usize = 255 << 20;
+pub(crate) const DOCUMENT_BYTES: usize = 255 << 20;
 /// Names beyond this are cut by the server.
-const NAME_BYTES: usize = 63;
+pub(crate) const NAME_BYTES: usize = 63;
 
 /// Opens a database by a libpq URL: `postgres://user:password@host:port/database?sslmode=verify-full`.
 ///

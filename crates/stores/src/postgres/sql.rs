@@ -8,7 +8,7 @@ use super::table::{Payload, quoted};
 use super::wire::Wire;
 
 #[derive(Debug)]
-pub(super) struct Sql {
+pub(crate) struct Sql {
     table: String,
     keys: Vec<Part>,
     /// Quoted, with the table's alias: `t."id"`.

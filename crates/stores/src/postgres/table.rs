@@ -10,13 +10,33 @@ use whimbrel_model::KeyKind;
 use whimbrel_model::store::{Column, Layout};
 
 /// `"` doubled, so that any name is only a name.
-pub(super) fn quoted(name: &str) -> String {
+pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A name as it is, or, where it is too long for the server, as [`hashed`].
+#[cfg(feature = "firestore")]
+pub(crate) fn fitting(name: &str) -> String {
+    if name.len() <= super::NAME_BYTES {
+        return name.to_owned();
+    }
+    hashed(name)
+}
+
+/// The beginning of a name with a hash of all of it.
+#[cfg(feature = "firestore")]
+pub(crate) fn hashed(name: &str) -> String {
+    let hash = blake3::hash(name.as_bytes()).to_hex();
+    let mut end = name.len().min(super::NAME_BYTES - 17);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}~{}", &name[..end], &hash[..16])
 }
 
 /// A table as one collection.
 #[derive(Debug)]
-pub(super) struct Table {
+pub(crate) struct Table {
     pub oid: u32,
     pub collection: String,
     pub keys: Vec<KeyColumn>,
@@ -32,7 +52,7 @@ pub(super) struct Table {
 }
 
 #[derive(Debug)]
-pub(super) enum Payload {
+pub(crate) enum Payload {
     Json {
         name: String,
         wire: Wire,
@@ -87,11 +107,11 @@ impl Table {
 }
 
 /// Why a table cannot serve as a collection.
-pub(super) type Misfit = String;
+pub(crate) type Misfit = String;
 
 /// What the catalogue says, before it is judged.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(crate) struct Found {
     pub oid: u32,
     pub schema: String,
     pub name: String,
@@ -102,7 +122,7 @@ pub(super) struct Found {
 }
 
 #[derive(Debug)]
-pub(super) struct Attribute {
+pub(crate) struct Attribute {
     pub number: i16,
     pub name: String,
     pub not_null: bool,
@@ -119,7 +139,7 @@ pub(super) struct Attribute {
 }
 
 #[derive(Debug)]
-pub(super) struct Index {
+pub(crate) struct Index {
     pub primary: bool,
     pub immediate: bool,
     pub columns: Vec<i16>,

@@ -8,7 +8,7 @@ use tokio_postgres::{Row, types};
 
 /// A column's bytes as they came, whatever its type. `None` inside is SQL's NULL.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Raw<'a>(pub Option<&'a [u8]>);
+pub(crate) struct Raw<'a>(pub Option<&'a [u8]>);
 
 impl<'a> FromSql<'a> for Raw<'a> {
     fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
@@ -26,13 +26,13 @@ impl<'a> FromSql<'a> for Raw<'a> {
 
 /// # Errors
 /// The row has no such column (the statement and its reader disagree).
-pub(super) fn raw(row: &Row, at: usize) -> Result<Option<&[u8]>, tokio_postgres::Error> {
+pub(crate) fn raw(row: &Row, at: usize) -> Result<Option<&[u8]>, tokio_postgres::Error> {
     row.try_get::<_, Raw<'_>>(at).map(|raw| raw.0)
 }
 
 /// The types that parameters are sent as. Every placeholder is cast to one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wire {
+pub(crate) enum Wire {
     Int4,
     Int8,
     Uuid,
@@ -69,17 +69,17 @@ impl Wire {
 }
 
 /// One value that encodes itself; it must match the [`Wire`] type it is sent as.
-pub(super) trait Encode: Sync {
+pub(crate) trait Encode: Sync {
     /// Appends the value's bytes; `false` means NULL (and nothing was appended).
     fn encode(&self, out: &mut BytesMut) -> bool;
 }
 
 /// One parameter.
 #[derive(Debug)]
-pub(super) struct Single<T>(pub T);
+pub(crate) struct Single<T>(pub T);
 
 /// A parameter of an array type: one element a write.
-pub(super) struct Many<'a, T> {
+pub(crate) struct Many<'a, T> {
     pub wire: Wire,
     pub items: Vec<&'a T>,
 }
@@ -163,7 +163,7 @@ impl Encode for [u8; 4] {
 const PIECE_BYTES: usize = 128 * 1024;
 
 /// COPY's binary format.
-pub(super) struct BinaryCopy {
+pub(crate) struct BinaryCopy {
     out: BytesMut,
 }
 
@@ -205,7 +205,7 @@ impl BinaryCopy {
 }
 
 /// COPY's text format, for columns of every type.
-pub(super) struct TextCopy {
+pub(crate) struct TextCopy {
     out: BytesMut,
     fields: usize,
 }
@@ -267,7 +267,7 @@ fn take_piece(out: &mut BytesMut) -> Option<Bytes> {
 }
 
 /// Parameters by reference, as the driver wants them.
-pub(super) type Params<'a> = Vec<&'a (dyn types::ToSql + Sync)>;
+pub(crate) type Params<'a> = Vec<&'a (dyn types::ToSql + Sync)>;
 
 #[cfg(test)]
 mod tests {

@@ -4,6 +4,8 @@
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod data;
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
@@ -21,6 +23,8 @@ pub async fn open(url: &str, options: &OpenOptions) -> Result<Arc<dyn Backend>, 
     match StoreUrl::parse(url)? {
         #[cfg(feature = "sqlite")]
         StoreUrl::Sqlite(path) => sqlite::open(path.as_deref(), options).await,
+        #[cfg(feature = "postgres")]
+        StoreUrl::Postgres => postgres::open(url, options).await,
         StoreUrl::Memory(name) if name.is_empty() => Ok(memory::open(options)),
         StoreUrl::Memory(_) => Err(url::invalid(
             url,

@@ -1,0 +1,570 @@
+//! Commits: one transaction each, in three round trips. Lock and read what is touched; write all of it; COMMIT.
+//!
+//! Documents that are there are locked, so nobody changes them before the end. Those that are not are inserted
+//! plainly: somebody else's insert in between is an error of the key's index, and the commit is decided anew.
+
+use super::pipe::{Answer, Call, Step, call, pipe};
+use super::served::Served;
+use super::session::Committer;
+use super::{Shared, rows};
+use crate::postgres::document::Cell;
+use crate::postgres::error;
+use crate::postgres::wire::Many;
+use deadpool_postgres::ClientWrapper;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::sleep;
+use tokio_postgres::Error;
+use whimbrel_firestore::backend::{Batch, Decide, Found, IndexLine, Put};
+use whimbrel_firestore::{Fields, Place};
+use whimbrel_model::{Code, Map, StoreError, StoreErrorKind};
+
+/// How often a commit is begun anew when others are in its way.
+const TRIES: u32 = 6;
+const BACKOFF: Duration = Duration::from_millis(4);
+/// How often it is asked what became of a commit whose answer was lost, and how long it takes in all.
+const ASKED: u32 = 50;
+const BETWEEN: Duration = Duration::from_millis(200);
+
+const DOING: &str = "committing";
+
+enum Trouble {
+    /// Nothing was written, and another try may succeed.
+    Again(StoreError),
+    Over(StoreError),
+}
+
+impl From<StoreError> for Trouble {
+    fn from(error: StoreError) -> Self {
+        match error.kind {
+            StoreErrorKind::Transient => Self::Again(error),
+            _ => Self::Over(error),
+        }
+    }
+}
+
+/// See [`whimbrel_firestore::Backend::commit`].
+pub(super) async fn commit(
+    shared: &Shared,
+    committer: &mut Committer,
+    touch: &[Place],
+    mut decide: Decide,
+) -> Result<(), StoreError> {
+    let mut tries = 0;
+    loop {
+        let error = match attempt(shared, committer, touch, &mut decide).await {
+            Ok(()) => return Ok(()),
+            Err(Trouble::Over(error)) => return Err(error),
+            Err(Trouble::Again(error)) => error,
+        };
+        tries += 1;
+        if tries == TRIES {
+            return Err(error);
+        }
+        sleep(BACKOFF * tries * tries).await;
+    }
+}
+
+fn trouble(shared: &Shared, error: Error) -> Trouble {
+    let again = error::is_stale(&error)
+        || error
+            .code()
+            .is_some_and(|state| matches!(state.code(), "40001" | "40P01" | "23505"));
+    let error = shared.failed(DOING, error);
+    match again {
+        true => Trouble::Again(error),
+        false => error.into(),
+    }
+}
+
+async fn attempt(
+    shared: &Shared,
+    committer: &mut Committer,
+    touch: &[Place],
+    decide: &mut Decide,
+) -> Result<(), Trouble> {
+    let groups = shared.groups(touch).await?;
+    let client = committer.take(&shared.quick, &shared.side).await?;
+    let mut steps = vec![Step::Plain("BEGIN ISOLATION LEVEL READ COMMITTED")];
+    // Behind the locks, in statements of their own: what was waited for is read as it became.
+    for group in &groups {
+        steps.push(Call::new(&*group.served.sql.lock).with(&group.keys).into());
+    }
+    steps.extend(groups.iter().map(|group| Step::from(group.get())));
+    let written = async {
+        let answers = pipe(&client, steps).await.map_err(|e| trouble(shared, e))?;
+        let (mut found, mut exact) = (Found::new(), HashMap::new());
+        for (group, answer) in groups.iter().zip(answers.iter().skip(1 + groups.len())) {
+            for row in &answer.rows {
+                let (at, read) = group.read(shared, row)?;
+                let Some(place) = touch.get(at) else { continue };
+                if let Some(map) = read.exact {
+                    exact.insert(place.clone(), map);
+                }
+                found.insert(place.clone(), read.stored);
+            }
+        }
+        let batch = decide(&found);
+        check(shared, committer, &batch)?;
+        let before = Before {
+            found: &found,
+            exact: &exact,
+        };
+        write(shared, &client, &batch, &before)
+            .await
+            .map(|xid| (batch, xid))
+    }
+    .await;
+    match written {
+        Ok((batch, xid)) => finish(shared, committer, client, &batch, &xid).await,
+        Err(trouble) => {
+            // Where not even that succeeds, the connection ends, and the transaction with it.
+            if client.batch_execute("ROLLBACK").await.is_ok() {
+                committer.give_back(client);
+            }
+            Err(trouble)
+        }
+    }
+}
+
+fn check(shared: &Shared, committer: &Committer, batch: &Batch) -> Result<(), StoreError> {
+    if batch.at <= committer.last() {
+        return Err(shared.terminal(
+            Code::StoreFailed,
+            "a commit's time is not after the last one's; nothing was written",
+        ));
+    }
+    let mut lines = batch.unindex.iter().chain(&batch.index);
+    match lines.find(|line| !shared.has_index(line.index)) {
+        Some(line) => Err(shared.no_index(line.index)),
+        None => Ok(()),
+    }
+}
+
+/// What the documents are that a commit touches.
+struct Before<'a> {
+    found: &'a Found,
+    exact: &'a HashMap<Place, Map>,
+}
+
+impl Before<'_> {
+    fn of(&self, place: &Place) -> Option<(&Fields, &Map)> {
+        let stored = self.found.get(place)?;
+        Some((&stored.fields, self.exact.get(place)?))
+    }
+}
+
+/// What is written to one table.
+struct Writes<'b> {
+    served: Arc<Served>,
+    /// Whatever is written or deleted.
+    keys: Vec<&'b str>,
+    times: Vec<i64>,
+    inserts: Rows<'b>,
+    updates: Rows<'b>,
+    deletes: Vec<&'b str>,
+}
+
+#[derive(Default)]
+struct Rows<'b> {
+    puts: Vec<&'b Put>,
+    cells: Vec<Vec<Cell>>,
+}
+
+impl<'b> Rows<'b> {
+    fn payload<'c>(&'c self, served: &Served, mut call: Call<'c>) -> Call<'c> {
+        for (column, wire) in served.sql.wires.iter().enumerate() {
+            let items = self.cells.iter().filter_map(|cells| cells.get(column));
+            call = call.with(Many {
+                wire: *wire,
+                items: items.collect(),
+            });
+        }
+        call
+    }
+
+    fn insert<'c>(&'c self, served: &'c Served) -> Call<'c> {
+        let mut call = Call::new(&*served.sql.insert);
+        let parts = served.table.keys.len();
+        for part in 0..parts {
+            let keys = self.puts.iter().map(|put| match parts {
+                1 => &*put.place.key,
+                _ => put.place.key.split('/').nth(part).unwrap_or_default(),
+            });
+            call = call.with(keys.collect::<Vec<&str>>());
+        }
+        self.payload(served, call)
+    }
+
+    fn update<'c>(&'c self, served: &'c Served) -> Call<'c> {
+        let keys: Vec<&str> = self.puts.iter().map(|put| &*put.place.key).collect();
+        self.payload(served, Call::new(&*served.sql.update).with(keys))
+    }
+
+    /// Checks the answer to [`Self::insert`] or [`Self::update`], and finds what is held otherwise than it was put.
+    fn confirm(
+        &self,
+        shared: &Shared,
+        served: &Served,
+        answer: &Answer,
+        corrections: &mut Corrections<'b>,
+    ) -> Result<(), StoreError> {
+        confirm(shared, served, answer, self.puts.len())?;
+        let puts: HashMap<&str, &'b Put> = match served.exact {
+            true => return Ok(()),
+            false => self.puts.iter().map(|put| (&*put.place.key, *put)).collect(),
+        };
+        for row in &answer.rows {
+            let key: &str = row.try_get(0).map_err(|e| shared.failed(DOING, e))?;
+            let Some(put) = puts.get(key).copied() else {
+                continue;
+            };
+            let Some(stored) = &put.stored else { continue };
+            let held = rows::payload(served, row, 1).and_then(|map| rows::fields(&map));
+            if !held.is_ok_and(|held| rows::same(&held, &stored.fields)) {
+                corrections.ids.push(served.id);
+                corrections.keys.push(&put.place.key);
+                corrections.times.push(put.at);
+                corrections.olds.push(rows::correction(&stored.fields));
+                corrections.created.push(stored.created);
+                corrections.updated.push(stored.updated);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn confirm(
+    shared: &Shared,
+    served: &Served,
+    answer: &Answer,
+    expected: usize,
+) -> Result<(), StoreError> {
+    if answer.count == expected as u64 {
+        return Ok(());
+    }
+    Err(shared.terminal(
+        Code::StoreFailed,
+        format!(
+            "nothing was written: a trigger or rule of the table {} kept a row from being written",
+            served.name
+        ),
+    ))
+}
+
+#[derive(Default)]
+struct Corrections<'b> {
+    ids: Vec<i32>,
+    keys: Vec<&'b str>,
+    times: Vec<i64>,
+    olds: Vec<String>,
+    created: Vec<i64>,
+    updated: Vec<i64>,
+}
+
+const CORRECT: &str = "INSERT INTO @.log (collection, key, at, writer, open, old, created, updated) \
+    SELECT s.c, s.k, s.a, 2, true, s.old, s.created, s.updated FROM (SELECT unnest($1::int4[]) AS c, \
+      unnest($2::text[]) AS k, unnest($3::int8[]) AS a, unnest($4::text[]) AS old, \
+      unnest($5::int8[]) AS created, unnest($6::int8[]) AS updated) s";
+
+/// Sorts what is put by its table and by what is done there.
+async fn sorted<'b>(
+    shared: &Shared,
+    batch: &'b Batch,
+    before: &Before<'_>,
+) -> Result<Vec<Writes<'b>>, StoreError> {
+    let mut tables: Vec<Writes<'b>> = Vec::new();
+    let mut at: HashMap<&str, usize> = HashMap::new();
+    for put in &batch.documents {
+        let there = before.found.contains_key(&put.place);
+        if put.stored.is_none() && !there {
+            continue;
+        }
+        let at = match at.get(&*put.place.collection) {
+            Some(at) => *at,
+            None => {
+                tables.push(Writes {
+                    served: shared.ensure(&put.place.collection).await?,
+                    keys: Vec::new(),
+                    times: Vec::new(),
+                    inserts: Rows::default(),
+                    updates: Rows::default(),
+                    deletes: Vec::new(),
+                });
+                at.insert(&put.place.collection, tables.len() - 1);
+                tables.len() - 1
+            }
+        };
+        let Some(writes) = tables.get_mut(at) else {
+            continue;
+        };
+        let key = &*put.place.key;
+        writes.keys.push(key);
+        writes.times.push(put.at);
+        let Some(stored) = &put.stored else {
+            writes.deletes.push(key);
+            continue;
+        };
+        let map = rows::to_write(&stored.fields, before.of(&put.place));
+        let cells = rows::cells(&writes.served, key, map).map_err(|why| {
+            let place = &put.place;
+            shared.terminal(
+                Code::StoreShape,
+                format!("nothing was written: {:?} cannot be held: {why}", place.path()),
+            )
+        })?;
+        let rows = match there {
+            true => &mut writes.updates,
+            false => &mut writes.inserts,
+        };
+        rows.puts.push(put);
+        rows.cells.push(cells);
+    }
+    Ok(tables)
+}
+
+/// Writes everything. Gives the transaction's number, by which it can be asked later what became of it.
+// tidy: long because it is the list of all that a commit writes, in its order, and of the answers.
+async fn write(
+    shared: &Shared,
+    client: &ClientWrapper,
+    batch: &Batch,
+    before: &Before<'_>,
+) -> Result<String, Trouble> {
+    let tables = sorted(shared, batch, before).await?;
+    let ids = LineIds::of(shared, batch).await?;
+    let side = Statements::new(shared);
+    let settled = batch.settled.map(|mark| shared.handed().up_to(mark));
+    let settled = settled.unwrap_or_default();
+    let mut steps: Vec<Step<'_>> = vec![
+        Call::new("SELECT pg_current_xact_id()::text").into(),
+        Call::new(&*side.committed).with(batch.at).into(),
+    ];
+    // Which answer is whose.
+    enum Of<'t, 'b> {
+        Rows(&'t Rows<'b>, &'t Served),
+        Count(usize, &'t Served),
+    }
+    let mut of: Vec<(usize, Of<'_, '_>)> = Vec::new();
+    for writes in &tables {
+        let note = Call::new(&*writes.served.sql.note);
+        steps.push(note.with(&writes.keys).with(&writes.times).into());
+    }
+    for writes in &tables {
+        let served = &*writes.served;
+        if !writes.updates.puts.is_empty() {
+            of.push((steps.len(), Of::Rows(&writes.updates, served)));
+            steps.push(writes.updates.update(served).into());
+        }
+        if !writes.inserts.puts.is_empty() {
+            of.push((steps.len(), Of::Rows(&writes.inserts, served)));
+            steps.push(writes.inserts.insert(served).into());
+        }
+    }
+    // What belongs to something goes before it does.
+    for writes in tables.iter().rev().filter(|w| !w.deletes.is_empty()) {
+        of.push((steps.len(), Of::Count(writes.deletes.len(), &writes.served)));
+        steps.push(Call::new(&*writes.served.sql.delete).with(&writes.deletes).into());
+    }
+    times(&side, &tables, &mut steps);
+    if !batch.unindex.is_empty() {
+        let (indexes, keys) = lines(&batch.unindex);
+        steps.push(Call::new(&*side.unindex).with(indexes).with(keys).into());
+    }
+    if !batch.index.is_empty() {
+        let (indexes, keys) = lines(&batch.index);
+        let documents: Vec<&str> = batch.index.iter().map(|line| &*line.place.key).collect();
+        let call = Call::new(&*side.index).with(indexes).with(keys);
+        steps.push(call.with(&ids.0).with(documents).into());
+    }
+    if !settled.is_empty() {
+        steps.push(Call::new(&*side.settle).with(&settled).with(batch.at).into());
+    }
+    let answers = pipe(client, steps).await.map_err(|e| trouble(shared, e))?;
+    let mut corrections = Corrections::default();
+    for (at, of) in of {
+        let Some(answer) = answers.get(at) else {
+            continue;
+        };
+        match of {
+            Of::Rows(rows, served) => rows.confirm(shared, served, answer, &mut corrections)?,
+            Of::Count(expected, served) => confirm(shared, served, answer, expected)?,
+        }
+    }
+    if !corrections.ids.is_empty() {
+        let call_ = Call::new(shared.side.sql(CORRECT))
+            .with(corrections.ids)
+            .with(corrections.keys)
+            .with(corrections.times)
+            .with(corrections.olds)
+            .with(corrections.created)
+            .with(corrections.updated);
+        call(client, call_).await.map_err(|e| trouble(shared, e))?;
+    }
+    let xid = answers.first().and_then(|answer| answer.rows.first());
+    let xid = xid.map(|row| row.try_get(0)).transpose();
+    Ok(xid.map_err(|e| trouble(shared, e))?.unwrap_or_default())
+}
+
+/// The statements of what lies beside the tables.
+struct Statements {
+    committed: String,
+    timed: String,
+    untimed: String,
+    unindex: String,
+    index: String,
+    settle: String,
+}
+
+impl Statements {
+    fn new(shared: &Shared) -> Self {
+        let sql = |text: &str| shared.side.sql(text);
+        Self {
+            committed: sql("INSERT INTO @.committed (at) VALUES ($1::int8)"),
+            timed: sql(
+                "INSERT INTO @.time (collection, key, created, updated) SELECT s.c, s.k, s.n, s.u FROM \
+                 (SELECT unnest($1::int4[]) AS c, unnest($2::text[]) AS k, unnest($3::int8[]) AS n, \
+                   unnest($4::int8[]) AS u) s \
+                 ON CONFLICT (collection, key) DO UPDATE SET created = excluded.created, updated = excluded.updated",
+            ),
+            untimed: sql(
+                "DELETE FROM @.time m USING (SELECT unnest($1::int4[]) AS c, unnest($2::text[]) AS k) s \
+                 WHERE m.collection = s.c AND m.key = s.k",
+            ),
+            unindex: sql(
+                "DELETE FROM @.line l USING (SELECT unnest($1::int4[]) AS i, unnest($2::bytea[]) AS k) s \
+                 WHERE l.index = s.i AND l.key = s.k",
+            ),
+            index: sql(
+                "INSERT INTO @.line (index, key, collection, document) SELECT s.i, s.k, s.c, s.d FROM \
+                 (SELECT unnest($1::int4[]) AS i, unnest($2::bytea[]) AS k, unnest($3::int4[]) AS c, \
+                   unnest($4::text[]) AS d) s ON CONFLICT DO NOTHING",
+            ),
+            // In Firestore's time, what others wrote happened when it was taken in, at the latest when the gateway
+            // wrote over it: listeners that resume from a time in between must be told.
+            settle: sql(
+                "UPDATE @.log l SET open = false, at = least(greatest(l.at, $2::int8), coalesce((SELECT min(n.at) \
+                   FROM @.log n WHERE n.collection = l.collection AND n.key = l.key AND n.writer = 0 \
+                     AND n.seq > l.seq), 9223372036854775807)) \
+                 FROM (SELECT unnest($1::int8[]) AS q) s WHERE l.open AND l.seq = s.q",
+            ),
+        }
+    }
+}
+
+fn times<'s>(side: &'s Statements, tables: &'s [Writes<'_>], steps: &mut Vec<Step<'s>>) {
+    let (mut ids, mut keys) = (Vec::new(), Vec::new());
+    let (mut created, mut updated) = (Vec::new(), Vec::new());
+    let (mut gone_ids, mut gone) = (Vec::new(), Vec::new());
+    for writes in tables {
+        for put in writes.updates.puts.iter().chain(&writes.inserts.puts) {
+            let Some(stored) = &put.stored else { continue };
+            ids.push(writes.served.id);
+            keys.push(&*put.place.key);
+            created.push(stored.created);
+            updated.push(stored.updated);
+        }
+        for key in &writes.deletes {
+            gone_ids.push(writes.served.id);
+            gone.push(*key);
+        }
+    }
+    if !ids.is_empty() {
+        let call = Call::new(&*side.timed).with(ids).with(keys);
+        steps.push(call.with(created).with(updated).into());
+    }
+    if !gone.is_empty() {
+        steps.push(Call::new(&*side.untimed).with(gone_ids).with(gone).into());
+    }
+}
+
+/// Index numbers and keys.
+fn lines(lines: &[IndexLine]) -> (Vec<i32>, Vec<&[u8]>) {
+    let index = |line: &IndexLine| i32::try_from(line.index.0).unwrap_or(i32::MAX);
+    lines
+        .iter()
+        .map(|line| (index(line), line.key.as_slice()))
+        .unzip()
+}
+
+/// The numbers of the collections of a batch's lines.
+struct LineIds(Vec<i32>);
+
+impl LineIds {
+    async fn of(shared: &Shared, batch: &Batch) -> Result<Self, StoreError> {
+        let mut ids = Vec::with_capacity(batch.index.len());
+        for line in &batch.index {
+            ids.push(shared.number(&line.place.collection).await?);
+        }
+        Ok(Self(ids))
+    }
+}
+
+async fn finish(
+    shared: &Shared,
+    committer: &mut Committer,
+    client: ClientWrapper,
+    batch: &Batch,
+    xid: &str,
+) -> Result<(), Trouble> {
+    let Err(error) = client.batch_execute("COMMIT").await else {
+        committer.give_back(client);
+        done(shared, committer, batch);
+        return Ok(());
+    };
+    if error::is_about_data(&error) || error.code().is_some_and(|s| s.code().starts_with("40")) {
+        // A constraint that is checked as late as here.
+        committer.give_back(client);
+        return Err(trouble(shared, error));
+    }
+    let error = error::commit_error(&shared.quick.name, DOING, error);
+    if error.kind != StoreErrorKind::Unknown {
+        return Err(Trouble::Over(error));
+    }
+    drop(client);
+    match outcome(shared, committer, xid).await {
+        Some(true) => {
+            done(shared, committer, batch);
+            Ok(())
+        }
+        Some(false) => Err(Trouble::Again(StoreError {
+            kind: StoreErrorKind::Transient,
+            code: Code::StoreUnavailable,
+            ..error
+        })),
+        None => Err(Trouble::Over(error)),
+    }
+}
+
+fn done(shared: &Shared, committer: &Committer, batch: &Batch) {
+    committer.starts_at(batch.at);
+    if let Some(mark) = batch.settled {
+        shared.handed().settled(mark);
+    }
+}
+
+/// What became of a transaction whose COMMIT was not answered; `None` where that cannot be learnt in time.
+async fn outcome(shared: &Shared, committer: &Committer, xid: &str) -> Option<bool> {
+    for _ in 0..ASKED {
+        if let Ok(client) = shared.quick.get().await {
+            let asked = client
+                .query_one("SELECT pg_xact_status($1::text::xid8)", &[&xid])
+                .await
+                .and_then(|row| row.try_get::<_, Option<String>>(0));
+            match asked.as_ref().map(Option::as_deref) {
+                Ok(Some("committed")) => return Some(true),
+                Ok(Some("aborted")) => return Some(false),
+                Ok(Some(_)) => {
+                    // The database does not know yet that the connection is lost.
+                    let _ = committer.end_old(&client).await;
+                }
+                // So old that nobody knows any more: not within these seconds.
+                Ok(None) => return None,
+                Err(_) => {}
+            }
+        }
+        sleep(BETWEEN).await;
+    }
+    None
+}
