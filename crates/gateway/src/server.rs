@@ -309,14 +309,12 @@ impl Shared {
         }
         let counted = Counted::new(&self.figures, |f| &f.streams);
         let ending = self.ending.subscribe();
-        if listens {
-            let response = self.call(request.map(Body::new)).await;
-            response.map(|body| Body::new(ends::Listening::new(body, ending, counted)))
-        } else {
-            let request = request.map(|body| Body::new(ends::Writing::new(body, ending)));
-            let response = self.call(request).await;
-            response.map(|body| Body::new(ends::Kept::new(body, counted)))
-        }
+        let sending = |body| Body::new(ends::Sending::new(body, self.ending.subscribe()));
+        let response = self.call(request.map(sending)).await;
+        response.map(|body| match listens {
+            true => Body::new(ends::Listening::new(body, ending, counted)),
+            false => Body::new(ends::Kept::new(body, counted)),
+        })
     }
 
     async fn call(&self, request: Request<Body>) -> Response<Body> {

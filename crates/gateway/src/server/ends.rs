@@ -50,15 +50,14 @@ impl HttpBody for Listening {
         let Some(body) = &mut self.body else {
             return Poll::Ready(None);
         };
-        if let Poll::Ready(frame) = Pin::new(body).poll_frame(context) {
-            if frame.is_none() {
+        // First, because the end of the server makes the service end the stream, too, as if all were well.
+        if self.ending.as_mut().poll(context).is_pending() {
+            let polled = Pin::new(body).poll_frame(context);
+            if let Poll::Ready(None) = polled {
                 self.body = None;
                 self.counted = None;
             }
-            return Poll::Ready(frame);
-        }
-        if self.ending.as_mut().poll(context).is_pending() {
-            return Poll::Pending;
+            return polled;
         }
         self.body = None;
         self.counted = None;
@@ -73,14 +72,14 @@ impl HttpBody for Listening {
     }
 }
 
-/// What a Write stream's client sends: nothing more once the server stops, so that the writes taken in are
-/// finished and acknowledged, and the stream then ends.
-pub(super) struct Writing<B> {
+/// What a stream's client sends: nothing more once the server stops, so that the writes taken in are finished and
+/// acknowledged, and the stream then ends.
+pub(super) struct Sending<B> {
     body: Option<B>,
     ending: Ending,
 }
 
-impl<B> Writing<B> {
+impl<B> Sending<B> {
     pub(super) fn new(body: B, watched: watch::Receiver<bool>) -> Self {
         Self {
             body: Some(body),
@@ -89,7 +88,7 @@ impl<B> Writing<B> {
     }
 }
 
-impl<B: HttpBody + Unpin> HttpBody for Writing<B> {
+impl<B: HttpBody + Unpin> HttpBody for Sending<B> {
     type Data = B::Data;
     type Error = B::Error;
 

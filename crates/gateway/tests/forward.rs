@@ -1,0 +1,299 @@
+//! Calls that go on to another Firestore: nothing is parsed, nothing is changed but credentials, and what cannot be
+//! reached is said so that nobody writes twice.
+
+mod support;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{FutureExt, StreamExt};
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body_util::{BodyExt, StreamBody};
+use serde_json::json;
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use support::{DATABASE, Running, http};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+use whimbrel_firestore::v1::firestore_client::FirestoreClient;
+use whimbrel_firestore::v1::*;
+use whimbrel_gateway::forward::{Forward, Upstream};
+use whimbrel_gateway::server::access::Access;
+use whimbrel_gateway::server::{Answer, Body, Calls, Ended};
+
+struct To {
+    channel: Channel,
+    /// `None`: there are no credentials.
+    token: Option<&'static str>,
+}
+
+#[async_trait]
+impl Upstream for To {
+    fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    async fn headers(&self) -> Result<HeaderMap, Status> {
+        let token = self
+            .token
+            .ok_or_else(|| Status::unauthenticated("no credentials were found"))?;
+        let mut headers = HeaderMap::new();
+        headers.insert("authorization", HeaderValue::from_static(token));
+        Ok(headers)
+    }
+}
+
+async fn forwarding(to: SocketAddr, token: Option<&'static str>) -> Running {
+    let endpoint = Endpoint::from_shared(format!("http://{to}")).unwrap();
+    let channel = endpoint.connect_lazy();
+    let calls = Arc::new(Forward::new(Arc::new(To { channel, token })));
+    Running::start(calls, Access::ThisMachine).await
+}
+
+/// Sends back the very bytes that came, and notes the headers.
+#[derive(Clone, Default)]
+struct Echo(Arc<Mutex<Vec<(String, HeaderMap)>>>);
+
+impl Calls for Echo {
+    fn call(&self, request: Request<Body>) -> Answer {
+        let (head, body) = request.into_parts();
+        let seen = (head.uri.path().to_owned(), head.headers);
+        self.0.lock().unwrap().push(seen);
+        async move {
+            let bytes = body.collect().await.unwrap().to_bytes();
+            let mut trailers = HeaderMap::new();
+            trailers.insert("grpc-status", HeaderValue::from_static("10"));
+            trailers.insert("grpc-message", HeaderValue::from_static("100%25"));
+            trailers.insert(
+                "grpc-status-details-bin",
+                HeaderValue::from_static("CAoSAA"),
+            );
+            trailers.insert("x-later", HeaderValue::from_static("1"));
+            let frames = [
+                Ok::<_, Status>(http_body::Frame::data(bytes)),
+                Ok(http_body::Frame::trailers(trailers)),
+            ];
+            let body = Body::new(StreamBody::new(futures::stream::iter(frames)));
+            let mut response = Response::new(body);
+            let headers = response.headers_mut();
+            headers.insert("content-type", HeaderValue::from_static("application/grpc"));
+            headers.insert("x-sooner", HeaderValue::from_static("2"));
+            Ok(response)
+        }
+        .boxed()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bytes_headers_and_trailers_are_untouched() {
+    let echo = Echo::default();
+    let upstream = Running::start(Arc::new(echo.clone()), Access::ThisMachine).await;
+    let server = forwarding(upstream.address, Some("Bearer theirs")).await;
+    // A method and a message of a protocol that is newer than this program, in two frames, one compressed.
+    let sent = Bytes::from_static(b"\0\0\0\0\x03\xfa\xff\x7f\x01\0\0\0\x01\x99");
+    let request = Request::post(format!(
+        "http://{}/google.firestore.v1.Firestore/NotYetThought",
+        server.address
+    ))
+    .header("content-type", "application/grpc+proto")
+    .header("te", "trailers")
+    .header("authorization", "Bearer owner")
+    .header("cookie", "mine")
+    .header("google-cloud-resource-prefix", "projects/p/databases/d")
+    .header(
+        "x-goog-request-params",
+        "project_id=p&database_id=%28default%29",
+    )
+    .header("grpc-timeout", "30S")
+    .header("grpc-encoding", "gzip")
+    .header("x-custom-bin", "AAEC")
+    .body(http_body_util::Full::new(sent.clone()))
+    .unwrap();
+    let stream = tokio::net::TcpStream::connect(server.address)
+        .await
+        .unwrap();
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(
+        hyper_util::rt::TokioExecutor::new(),
+        hyper_util::rt::TokioIo::new(stream),
+    )
+    .await
+    .unwrap();
+    tokio::spawn(connection);
+    let (head, body) = sender.send_request(request).await.unwrap().into_parts();
+    let body = body.collect().await.unwrap();
+    let trailers = body.trailers().cloned().unwrap();
+    assert_eq!(body.to_bytes(), sent);
+    assert_eq!(head.headers["x-sooner"], "2");
+    assert_eq!(trailers["grpc-status"], "10");
+    assert_eq!(trailers["grpc-message"], "100%25");
+    assert_eq!(trailers["grpc-status-details-bin"], "CAoSAA");
+    assert_eq!(trailers["x-later"], "1");
+
+    let (path, headers) = echo.0.lock().unwrap().remove(0);
+    assert_eq!(path, "/google.firestore.v1.Firestore/NotYetThought");
+    for (name, value) in [
+        ("authorization", "Bearer theirs"),
+        ("content-type", "application/grpc+proto"),
+        ("google-cloud-resource-prefix", "projects/p/databases/d"),
+        (
+            "x-goog-request-params",
+            "project_id=p&database_id=%28default%29",
+        ),
+        ("grpc-encoding", "gzip"),
+        ("x-custom-bin", "AAEC"),
+        ("te", "trailers"),
+    ] {
+        let values: Vec<_> = headers.get_all(name).iter().collect();
+        assert_eq!(values, [value], "{name}");
+    }
+    assert!(headers.contains_key("grpc-timeout"));
+    assert!(!headers.contains_key("cookie"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_flow_both_ways_at_once() {
+    let (upstream, notes) = Running::mock().await;
+    let server = forwarding(upstream.address, Some("Bearer owner")).await;
+    let mut client = FirestoreClient::new(server.channel().await);
+    let (ask, asked) = mpsc::channel(1);
+    let asked = futures::stream::unfold(asked, |mut asked| async {
+        Some((asked.recv().await?, asked))
+    });
+    let mut heard = client.listen(asked.boxed()).await.unwrap().into_inner();
+    for id in 1..50 {
+        // Each question waits for the answer of the one before.
+        let target_change = Some(listen_request::TargetChange::RemoveTarget(id));
+        let request = ListenRequest {
+            database: DATABASE.into(),
+            target_change,
+            ..Default::default()
+        };
+        ask.send(request).await.unwrap();
+        let answer = heard.message().await.unwrap().unwrap();
+        let Some(listen_response::ResponseType::TargetChange(change)) = answer.response_type else {
+            panic!("{answer:?}");
+        };
+        assert_eq!(change.target_ids, [-id]);
+    }
+    let commit = client.commit(CommitRequest::default()).await.unwrap();
+    assert!(commit.into_inner().commit_time.is_some());
+    assert_eq!(notes.finished.load(Ordering::SeqCst), 1);
+
+    // Both stop: the listener is told.
+    assert_eq!(server.stop().await.unwrap(), Ended::Whole);
+    assert_eq!(heard.message().await.unwrap_err().code(), Code::Unavailable);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn statuses_and_deadlines_are_the_other_ends() {
+    let (upstream, notes) = Running::mock().await;
+    let server = forwarding(upstream.address, Some("Bearer owner")).await;
+    let mut client = FirestoreClient::new(server.channel().await);
+    let name = format!("{DATABASE}/documents/a/none");
+    let request = GetDocumentRequest {
+        name,
+        ..Default::default()
+    };
+    let direct = FirestoreClient::new(upstream.channel().await)
+        .get_document(request.clone())
+        .await
+        .unwrap_err();
+    let error = client.get_document(request.clone()).await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.message()),
+        (direct.code(), direct.message())
+    );
+    let mut hasty = tonic::Request::new(request);
+    hasty
+        .metadata_mut()
+        .insert("grpc-timeout", "9S".parse().unwrap());
+    let _ = client.get_document(hasty).await;
+    assert!(notes.metadata.lock().unwrap().contains_key("grpc-timeout"));
+
+    *notes.pause.lock().unwrap() = Duration::from_secs(3600);
+    let mut hasty = tonic::Request::new(CommitRequest::default());
+    hasty.set_timeout(Duration::from_millis(200));
+    let error = client.commit(hasty).await.unwrap_err();
+    assert!(
+        [Code::Cancelled, Code::DeadlineExceeded].contains(&error.code()),
+        "{error}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn json_goes_on_as_well() {
+    let (upstream, notes) = Running::mock().await;
+    let server = forwarding(upstream.address, Some("Bearer theirs")).await;
+    let body = r#"{"fields":{"z":{"integerValue":"1"},"a":{"nullValue":null}}}"#;
+    let heard = server.rest("PATCH", "documents/a/1", body).await;
+    assert_eq!(heard.status, 200, "{}", heard.text);
+    let path = format!("/v1/{DATABASE}/documents/a/1");
+    let owner = [("authorization", "Bearer owner")];
+    let heard = http(server.address, "GET", &path, "", &owner).await;
+    assert!(
+        heard
+            .text
+            .contains(r#""fields":{"z":{"integerValue":"1"},"a":{"nullValue":null}}"#)
+    );
+    let metadata = notes.metadata.lock().unwrap().clone().into_headers();
+    assert_eq!(metadata["authorization"], "Bearer theirs");
+    let heard = server.rest("GET", "documents/a/2", "").await;
+    assert_eq!(heard.status, 404);
+    let heard = server
+        .rest("POST", "documents:runQuery", r#"{"structuredQuery":{}}"#)
+        .await;
+    let found = &heard.json()[0]["document"]["name"];
+    assert_eq!(*found, json!(format!("{DATABASE}/documents/a/1")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_firestore_that_is_away_is_told_so_that_nobody_writes_twice() {
+    // Nobody listens there.
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = gone.local_addr().unwrap();
+    drop(gone);
+    let server = forwarding(address, Some("Bearer owner")).await;
+    let mut client = FirestoreClient::new(server.channel().await);
+    let error = client.commit(CommitRequest::default()).await.unwrap_err();
+    assert_eq!(error.code(), Code::Unavailable, "{error}");
+    assert!(error.message().contains("nothing was sent"), "{error}");
+    let heard = server.rest("POST", "documents:commit", "{}").await;
+    assert_eq!(heard.status, 503);
+    assert_eq!(heard.json()["error"]["status"], "UNAVAILABLE");
+
+    // It comes back.
+    let listener = TcpListener::bind(address).await.unwrap();
+    drop(listener);
+
+    // It takes the call and dies: nobody knows what became of it, so nobody may send it again by himself.
+    let notes = Arc::<support::Notes>::default();
+    *notes.pause.lock().unwrap() = Duration::from_secs(3600);
+    let calls = whimbrel_gateway::server::local(support::Mock(Arc::clone(&notes)));
+    let upstream = Running::with_grace(calls, Access::ThisMachine, Duration::ZERO).await;
+    let server = forwarding(upstream.address, Some("Bearer owner")).await;
+    let mut client = FirestoreClient::new(server.channel().await);
+    let asked = tokio::spawn(async move { client.commit(CommitRequest::default()).await });
+    while notes.begun.load(Ordering::SeqCst) == 0 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    assert_eq!(upstream.stop().await.unwrap(), Ended::Cut);
+    let error = asked.await.unwrap().unwrap_err();
+    assert_eq!(error.code(), Code::DataLoss, "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_credentials_nothing_is_called() {
+    let (upstream, notes) = Running::mock().await;
+    let server = forwarding(upstream.address, None).await;
+    let mut client = FirestoreClient::new(server.channel().await);
+    let error = client.commit(CommitRequest::default()).await.unwrap_err();
+    assert_eq!(error.code(), Code::Unauthenticated);
+    assert_eq!(
+        server.rest("POST", "documents:commit", "{}").await.status,
+        401
+    );
+    assert!(notes.asked.lock().unwrap().is_empty());
+}
