@@ -178,7 +178,9 @@ fn cases(report: &str) -> impl Iterator<Item = (&str, &str)> {
 }
 
 fn attribute(head: &str, name: &str) -> Option<String> {
-    let (_, rest) = head.split_once(&format!("{name}=\""))?;
+    // `name` is the end of `classname`, too.
+    let spaced = format!(" {head}");
+    let (_, rest) = spaced.split_once(&format!(" {name}=\""))?;
     Some(unescape(rest.split('"').next()?))
 }
 
