@@ -6,12 +6,14 @@
 use crate::server::{Answer, Body, Calls};
 use async_trait::async_trait;
 use futures::FutureExt;
-use http::header::{self, HeaderMap, HeaderName};
+pub use http::HeaderMap;
+use http::header::{self, HeaderName};
 use http::{Request, Response};
 use std::error::Error;
 use std::sync::Arc;
-use tonic::transport::Channel;
-use tonic::{ConnectError, Status};
+pub use tonic::transport::Channel;
+use tonic::{Code, ConnectError, Status};
+use whimbrel_model::{StoreError, StoreErrorKind};
 
 /// Where calls go.
 #[async_trait]
@@ -19,11 +21,14 @@ pub trait Upstream: Send + Sync + 'static {
     /// A connection to it, new or shared.
     fn channel(&self) -> Channel;
 
-    /// Headers that every call needs: credentials. They take the place of what the client sent under these names.
+    /// Credentials, which every call needs. They take the place of what the client sent under these names.
     ///
     /// # Errors
-    /// There are no credentials; nothing is called.
-    async fn headers(&self) -> Result<HeaderMap, Status>;
+    /// There are none, or none now (transient); nothing is called.
+    async fn credentials(&self) -> Result<HeaderMap, StoreError>;
+
+    /// The last credentials were refused: others are wanted for the next call.
+    async fn refused(&self);
 }
 
 /// Answers every call with what an [`Upstream`] answers.
@@ -53,7 +58,7 @@ async fn forward(
     upstream: &dyn Upstream,
     mut request: Request<Body>,
 ) -> Result<Response<Body>, Status> {
-    let credentials = upstream.headers().await?;
+    let credentials = upstream.credentials().await.map_err(unauthorized)?;
     let headers = request.headers_mut();
     for name in NOT_FORWARDED {
         headers.remove(name);
@@ -69,9 +74,22 @@ async fn forward(
     std::future::poll_fn(|context| tonic::codegen::Service::poll_ready(&mut channel, context))
         .await
         .map_err(|error| unreachable(&error))?;
-    tonic::codegen::Service::call(&mut channel, request)
+    let response = tonic::codegen::Service::call(&mut channel, request)
         .await
-        .map_err(|error| unreachable(&error))
+        .map_err(|error| unreachable(&error))?;
+    let status = Status::from_header_map(response.headers());
+    if status.is_some_and(|status| status.code() == Code::Unauthenticated) {
+        upstream.refused().await;
+    }
+    Ok(response)
+}
+
+fn unauthorized(error: StoreError) -> Status {
+    let code = match error.kind {
+        StoreErrorKind::Transient => Code::Unavailable,
+        StoreErrorKind::Terminal | StoreErrorKind::Unknown => Code::Unauthenticated,
+    };
+    Status::new(code, error.to_string())
 }
 
 /// What is between a client and this server only, or says who the client is *here*.

@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::{BodyExt, StreamBody};
 use serde_json::json;
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use support::{DATABASE, Running, http};
@@ -21,13 +21,15 @@ use tonic::{Code, Status};
 use whimbrel_firestore::v1::firestore_client::FirestoreClient;
 use whimbrel_firestore::v1::*;
 use whimbrel_gateway::forward::{Forward, Upstream};
-use whimbrel_gateway::server::access::Access;
+use whimbrel_gateway::server::access::{Access, Token};
 use whimbrel_gateway::server::{Answer, Body, Calls, Ended};
+use whimbrel_model::{Code as WbCode, StoreError, StoreErrorKind};
 
 struct To {
     channel: Channel,
     /// `None`: there are no credentials.
     token: Option<&'static str>,
+    refused: Arc<AtomicU64>,
 }
 
 #[async_trait]
@@ -36,20 +38,31 @@ impl Upstream for To {
         self.channel.clone()
     }
 
-    async fn headers(&self) -> Result<HeaderMap, Status> {
-        let token = self
-            .token
-            .ok_or_else(|| Status::unauthenticated("no credentials were found"))?;
+    async fn credentials(&self) -> Result<HeaderMap, StoreError> {
+        let none = || {
+            let kind = StoreErrorKind::Terminal;
+            StoreError::new(kind, WbCode::StoreDenied, "firestore://p", "there are none")
+        };
+        let token = self.token.ok_or_else(none)?;
         let mut headers = HeaderMap::new();
         headers.insert("authorization", HeaderValue::from_static(token));
         Ok(headers)
+    }
+
+    async fn refused(&self) {
+        self.refused.fetch_add(1, Ordering::SeqCst);
     }
 }
 
 async fn forwarding(to: SocketAddr, token: Option<&'static str>) -> Running {
     let endpoint = Endpoint::from_shared(format!("http://{to}")).unwrap();
     let channel = endpoint.connect_lazy();
-    let calls = Arc::new(Forward::new(Arc::new(To { channel, token })));
+    let refused = Arc::default();
+    let calls = Arc::new(Forward::new(Arc::new(To {
+        channel,
+        token,
+        refused,
+    })));
     Running::start(calls, Access::ThisMachine).await
 }
 
@@ -296,4 +309,23 @@ async fn without_credentials_nothing_is_called() {
         401
     );
     assert!(notes.asked.lock().unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refused_credentials_are_renewed() {
+    let token = Token::new("0123456789abcdef").unwrap();
+    let calls = whimbrel_gateway::server::local(support::Mock(Arc::default()));
+    let upstream = Running::start(calls, Access::Token(token)).await;
+    let endpoint = Endpoint::from_shared(format!("http://{}", upstream.address)).unwrap();
+    let refused = Arc::<AtomicU64>::default();
+    let to = To {
+        channel: endpoint.connect_lazy(),
+        token: Some("Bearer expired"),
+        refused: Arc::clone(&refused),
+    };
+    let server = Running::start(Arc::new(Forward::new(Arc::new(to))), Access::ThisMachine).await;
+    let mut client = FirestoreClient::new(server.channel().await);
+    let error = client.commit(CommitRequest::default()).await.unwrap_err();
+    assert_eq!(error.code(), Code::Unauthenticated);
+    assert_eq!(refused.load(Ordering::SeqCst), 1);
 }

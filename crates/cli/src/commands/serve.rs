@@ -8,8 +8,9 @@ use crate::place::{self, Named};
 use crate::progress::{bar, interrupted};
 use crate::project::Project;
 use crate::screen::Screen;
+use async_trait::async_trait;
 use clap::Args;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
@@ -17,10 +18,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use whimbrel_gateway::Gateway;
+use whimbrel_gateway::forward::{self, Forward};
 use whimbrel_gateway::server::access::{Access, Token};
 use whimbrel_gateway::server::{self, BindError, Calls, Ended, Figures, Server};
 use whimbrel_gateway::service::Service;
-use whimbrel_model::Code;
+use whimbrel_model::{Code, StoreError};
 
 #[derive(Debug, Args)]
 #[command(
@@ -68,7 +70,7 @@ pub async fn run(app: &App, args: &Serve) -> Outcome {
     let server = Server::bind(listen.unwrap_or(LISTEN), access)
         .await
         .map_err(not_bound)?;
-    let calls = calls(&named).await?;
+    let calls = calls(&named, server.address()).await?;
     announce(screen, &named, server.address());
     let figures = server.figures();
     let ended = until_stopped(screen, server, calls).await;
@@ -171,7 +173,20 @@ fn not_bound(error: BindError) -> Failure {
 }
 
 /// Opens what answers.
-async fn calls(named: &Named) -> Result<Arc<dyn Calls>, Failure> {
+async fn calls(named: &Named, own: SocketAddr) -> Result<Arc<dyn Calls>, Failure> {
+    if named.url.starts_with("firestore:") {
+        let upstream = whimbrel_stores::firestore::upstream(&named.url).await?;
+        if upstream.emulator().is_some_and(|host| leads_to(host, own)) {
+            return Err(Failure::usage(format!(
+                "{} leads to {own} again, because FIRESTORE_EMULATOR_HOST says so",
+                named.store
+            ))
+            .not_done("nothing is served")
+            .next("unset FIRESTORE_EMULATOR_HOST   (for Firestore itself)")
+            .next("or choose another address with --listen"));
+        }
+        return Ok(Arc::new(Forward::new(Arc::new(Upstream(upstream)))));
+    }
     let backend = whimbrel_stores::serve::open(&named.url, &named.options).await?;
     let gateway = Gateway::open(backend).await.map_err(|status| {
         Failure::new(Code::StoreFailed, status.message()).not_done("nothing is served")
@@ -179,9 +194,53 @@ async fn calls(named: &Named) -> Result<Arc<dyn Calls>, Failure> {
     Ok(server::local(Service::new(gateway)))
 }
 
+/// The driver's way to Firestore, for calls of others.
+struct Upstream(whimbrel_stores::firestore::Upstream);
+
+#[async_trait]
+impl forward::Upstream for Upstream {
+    fn channel(&self) -> forward::Channel {
+        self.0.channel()
+    }
+
+    async fn credentials(&self) -> Result<forward::HeaderMap, StoreError> {
+        let all = self.0.headers().await?;
+        // Where a call is routed is said by its client, who knows what it calls.
+        let ours = ["authorization", "x-goog-user-project"].into_iter();
+        let ours = ours.filter_map(|name| {
+            let (name, value) = (name.parse().ok()?, all.get(name)?.clone());
+            Some((name, value))
+        });
+        Ok(ours.collect())
+    }
+
+    async fn refused(&self) {
+        self.0.renew().await;
+    }
+}
+
+/// Whether `host:port` is this very server.
+fn leads_to(host: &str, own: SocketAddr) -> bool {
+    let Some((name, port)) = host.rsplit_once(':') else {
+        return false;
+    };
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    let here = match name.parse::<IpAddr>() {
+        Ok(ip) => ip.is_loopback() || ip.is_unspecified() || ip == own.ip(),
+        Err(_) => name.eq_ignore_ascii_case("localhost"),
+    };
+    here && port.parse() == Ok(own.port())
+}
+
 fn announce(screen: &Screen, named: &Named, address: SocketAddr) {
     let store = harmless(&named.store);
-    screen.labelled("serving", Paint::good, format!("{store} at {address}"));
+    let forwards = named.url.starts_with("firestore:");
+    let how = if forwards {
+        ", to which calls are forwarded"
+    } else {
+        ""
+    };
+    screen.labelled("serving", Paint::good, format!("{store} at {address}{how}"));
     if named.url == "memory:" {
         let what = "everything is gone when this process ends";
         screen.labelled("note", Paint::warn, what);
@@ -194,6 +253,7 @@ fn announce(screen: &Screen, named: &Named, address: SocketAddr) {
         "host": address.ip().to_string(),
         "port": address.port(),
         "store": named.store,
+        "forwards": forwards,
     }));
 }
 
@@ -278,6 +338,42 @@ impl Status {
     fn close(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_would_forward_to_itself_is_told_from_others() {
+        let own: SocketAddr = "127.0.0.1:8080".parse().unwrap();
+        for (host, itself) in [
+            ("127.0.0.1:8080", true),
+            ("localhost:8080", true),
+            ("[::1]:8080", true),
+            ("0.0.0.0:8080", true),
+            ("127.0.0.1:8081", false),
+            ("10.0.0.7:8080", false),
+            ("firestore.example:8080", false),
+            ("localhost", false),
+            ("", false),
+        ] {
+            assert_eq!(leads_to(host, own), itself, "{host}");
+        }
+    }
+
+    #[test]
+    fn programs_of_this_machine_are_told_an_address_that_leads_here() {
+        for (address, expect) in [
+            ("127.0.0.1:1", "127.0.0.1:1"),
+            ("0.0.0.0:1", "127.0.0.1:1"),
+            ("[::]:1", "127.0.0.1:1"),
+            ("[::1]:1", "[::1]:1"),
+            ("10.0.0.7:1", "10.0.0.7:1"),
+        ] {
+            assert_eq!(reachable(address.parse().unwrap()), expect);
         }
     }
 }

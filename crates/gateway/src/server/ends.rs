@@ -44,23 +44,24 @@ impl HttpBody for Listening {
     type Error = Status;
 
     fn poll_frame(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let Some(body) = &mut self.body else {
+        let this = self.get_mut();
+        let Some(body) = &mut this.body else {
             return Poll::Ready(None);
         };
         // First, because the end of the server makes the service end the stream, too, as if all were well.
-        if self.ending.as_mut().poll(context).is_pending() {
+        if this.ending.as_mut().poll(context).is_pending() {
             let polled = Pin::new(body).poll_frame(context);
             if let Poll::Ready(None) = polled {
-                self.body = None;
-                self.counted = None;
+                this.body = None;
+                this.counted = None;
             }
             return polled;
         }
-        self.body = None;
-        self.counted = None;
+        this.body = None;
+        this.counted = None;
         let mut trailers = HeaderMap::new();
         let status = Status::unavailable("the server stops; listen again");
         let told = status.add_header(&mut trailers);

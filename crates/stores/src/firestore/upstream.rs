@@ -66,6 +66,15 @@ impl Upstream {
         &self.address.database
     }
 
+    /// `host:port` of the emulator that stands in for Google, if any.
+    #[must_use]
+    pub fn emulator(&self) -> Option<&str> {
+        match &self.address.server {
+            Server::Emulator(host) => Some(host),
+            Server::Google(_) => None,
+        }
+    }
+
     pub(super) fn address(&self) -> &Address {
         &self.address
     }
