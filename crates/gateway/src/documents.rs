@@ -1,1 +1,0 @@
-//! Single documents and lists of them.
