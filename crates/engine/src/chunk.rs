@@ -11,6 +11,9 @@ pub(crate) const CHUNK_BYTES: usize = 1536 * 1024;
 /// The same for an upgrade, which also holds what each document becomes and what it was.
 pub(crate) const UPGRADE_BYTES: usize = 1024 * 1024;
 
+/// Bytes that a comparison reads at a time from each end: it holds both.
+pub(crate) const COMPARE_BYTES: usize = 768 * 1024;
+
 /// Steers the chunk size by measured time (spirit's and ghostferry's idea: rate × goal, moved by at most
 /// a factor a step so that one slow commit does not halve the speed for long).
 #[derive(Clone, Debug)]

@@ -234,11 +234,7 @@ impl CopyWork {
                 ledger,
                 target: job.target.clone(),
             });
-        let deriver = Deriver {
-            rule: job.rule.clone(),
-            schema: job.schema.clone(),
-            origin: format!("{}/{}", job.source.collection, job.rule.name),
-        };
+        let deriver = Deriver::new(job);
         // Only the instant differs between two runs; the source id is content.
         let ignored = job.rule.migrated_at.iter().cloned().collect();
         Self {

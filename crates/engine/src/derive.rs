@@ -6,7 +6,10 @@ use whimbrel_model::{
     TransformInput, Value,
 };
 
+use crate::copy::CopyJob;
 use crate::job::Failure;
+use crate::options::Place;
+use crate::provenance::Origin;
 
 /// One target document as the rule wants it.
 #[derive(Clone, Debug)]
@@ -41,16 +44,35 @@ pub(crate) enum Derived {
 pub(crate) struct Deriver {
     pub rule: CopyRule,
     pub schema: Option<Schema>,
-    /// Begins every provenance name: `conversations/messages`.
-    pub origin: String,
+    /// Names the units in the target's provenance.
+    pub origin: Origin,
+    pub target: Place,
 }
 
 impl Deriver {
+    pub(crate) fn new(copy: &CopyJob) -> Self {
+        let target = copy.target.clone();
+        Self {
+            origin: Origin::new(&*target.store, &copy.source.collection, &copy.rule),
+            rule: copy.rule.clone(),
+            schema: copy.schema.clone(),
+            target,
+        }
+    }
+
+    /// A key as the target gives it back, so that what is written and what is found have the same. One that the
+    /// target cannot have stays: writing it will say why.
+    fn held(&self, collection: Option<&str>, key: Key) -> Key {
+        let collection = collection.unwrap_or(&self.target.collection);
+        let held = self.target.store.held_key(collection, &key);
+        held.unwrap_or(key)
+    }
+
     pub(crate) fn one(&self, doc: Document, now: Timestamp) -> Derived {
         if self.flows_through() {
             let output = Output {
                 collection: None,
-                key: doc.key.clone(),
+                key: self.held(None, doc.key.clone()),
                 body: doc.body,
             };
             return Derived::Unit(Unit {
@@ -117,7 +139,7 @@ impl Deriver {
             |e: &Emit| e.collection.is_none() && e.key.as_ref().is_none_or(|k| *k == key);
         let provenance = match emits.as_slice() {
             [one] if same_place(one) => None,
-            _ => Some(format!("{}:{key}", self.origin)),
+            _ => Some(self.origin.of(&key.to_string())),
         };
         let outputs = self
             .outputs(emits, Some(&key), &key.to_string(), cx)
@@ -184,7 +206,7 @@ impl Deriver {
             Ok(outputs) => Derived::Unit(Unit {
                 sources: keys,
                 outputs,
-                provenance: Some(format!("{}:group:{name}", self.origin)),
+                provenance: Some(self.origin.of(&format!("group:{name}"))),
             }),
             Err(error) => self.group_failed(&keys, &error, None),
         }
@@ -228,6 +250,7 @@ impl Deriver {
                     ));
                 }
             };
+            let key = self.held(emit.collection.as_deref(), key);
             if outputs
                 .iter()
                 .any(|o| o.key == key && o.collection == emit.collection)

@@ -19,7 +19,7 @@ use crate::error::EngineError;
 use crate::ledger::{LeaseGuard, Ledger};
 use crate::options::{JobOptions, Place, Report};
 use crate::pages::Pages;
-use crate::patience::{pauses, retry_store};
+use crate::patience::{patiently, pauses, retry_store};
 use crate::throttle::Throttle;
 
 /// What a job does with the documents of one page. It must be idempotent: after a crash, a lost
@@ -27,6 +27,11 @@ use crate::throttle::Throttle;
 #[async_trait]
 pub(crate) trait Work: Send + Sync + 'static {
     async fn handle(&self, page: Page, cx: &ChunkContext) -> Result<Handled, EngineError>;
+
+    /// Called once before the first chunk of an attempt, with what is left of each partition.
+    async fn prepare(&self, _ranges: &[KeyRange]) -> Result<(), EngineError> {
+        Ok(())
+    }
 
     /// Reads the next documents of a range and handles them. Returns what became of them, and the last key
     /// that is done with; without one the range is at its end. A job that reads two ends side by side has its
@@ -169,7 +174,11 @@ impl Engine {
             partitions: u32::try_from(state.partitions.len()).unwrap_or(u32::MAX),
             dry_run: false,
         });
-        let finished = match work_partitions(&shared, &state.partitions).await {
+        let finished = match shared.prepare(&state.partitions).await {
+            Ok(()) => work_partitions(&shared, &state.partitions).await,
+            Err(error) => Err(error),
+        };
+        let finished = match finished {
             Ok(()) => shared.complete().await,
             Err(error) => Err(error),
         };
@@ -335,6 +344,14 @@ async fn work_partitions(
 impl Shared {
     fn totals(&self) -> Counts {
         self.totals.lock().map(|t| *t).unwrap_or_default()
+    }
+
+    async fn prepare(&self, parts: &[PartitionState]) -> Result<(), EngineError> {
+        let left = parts.iter().filter(|part| !part.done);
+        let left: Vec<KeyRange> = left
+            .map(|part| part.range.resumed_after(part.through.as_ref()))
+            .collect();
+        patiently(self.job.options.patience, || self.job.work.prepare(&left)).await
     }
 
     async fn work_partition(

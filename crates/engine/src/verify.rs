@@ -20,13 +20,13 @@ mod work;
 use std::collections::HashMap;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::json;
 use whimbrel_model::finding::Comparison;
 use whimbrel_model::ledger::{JobKind, JobSpec, RunStatus};
 use whimbrel_model::rule::FieldPath;
-use whimbrel_model::{Code, DocError, KeyKind, KeyRange, StoreError, Timestamp};
+use whimbrel_model::{Cells, Code, DocError, KeyKind, KeyRange, StoreError, Timestamp};
 
 pub use repair::RepairReport;
 
@@ -298,11 +298,7 @@ impl CompareJob {
         Arc::new(Ends {
             source: copy.source.clone(),
             target: copy.target.clone(),
-            deriver: Arc::new(Deriver {
-                rule: copy.rule.clone(),
-                schema: copy.schema.clone(),
-                origin: format!("{}/{}", copy.source.collection, copy.rule.name),
-            }),
+            deriver: Arc::new(Deriver::new(copy)),
             judge: Judge {
                 ignored: stamped.chain(self.ignore.iter().cloned()).collect(),
                 tolerance: self.tolerance.clone(),
@@ -342,8 +338,13 @@ impl CompareJob {
             after: Some(end.clone()),
             through: Some(end),
         };
-        let one = from.store.digest(&from.collection, &nothing).await?;
-        let other = to.store.digest(&to.collection, &nothing).await?;
+        let nothing = Cells {
+            range: nothing,
+            cuts: Vec::new(),
+            each: 1,
+        };
+        let one = from.store.digests(&from.collection, &nothing).await?;
+        let other = to.store.digests(&to.collection, &nothing).await?;
         let same = one.zip(other).is_some_and(|(a, b)| a.kind == b.kind);
         Ok(same.then_some(false))
     }
@@ -441,21 +442,4 @@ async fn is_shared(ends: &Ends) -> Result<bool, EngineError> {
             None => return Ok(false),
         }
     }
-}
-
-/// Calls again while a store says that the same call may succeed later.
-async fn patiently<T, F>(patience: Duration, mut call: impl FnMut() -> F) -> Result<T, EngineError>
-where
-    F: Future<Output = Result<T, EngineError>>,
-{
-    retry_store(patience, || {
-        let call = call();
-        async {
-            match call.await {
-                Err(EngineError::Store(error)) => Err(error),
-                other => Ok(other),
-            }
-        }
-    })
-    .await?
 }

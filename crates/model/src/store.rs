@@ -2,6 +2,7 @@
 
 use crate::{Body, Code, Document, Key, KeyKind, KeyRange, Write, WriteOutcome};
 use async_trait::async_trait;
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// A database that keeps collections of documents. Plain data in and out: a driver's own types never
@@ -65,6 +66,18 @@ pub trait Store: Send + Sync + fmt::Debug {
         Ok(bodies)
     }
 
+    /// The key as the collection would give it back (a number may come back as its digits); `None` where no
+    /// document of the collection can have it.
+    fn held_key(&self, _collection: &str, key: &Key) -> Option<Key> {
+        Some(key.clone())
+    }
+
+    /// What the store keeps of documents besides their keys and fields, which no copy and no backup carries, and
+    /// which it sets itself where it is the target: a clause for people.
+    fn not_carried(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Applies the writes in one transaction and says what became of each, in order. A lost guard or a
     /// refused document leaves the others applied. On `Err` of kind `Transient` or `Terminal` nothing
     /// was written; of kind `Unknown` all or nothing was. No key comes twice in a batch.
@@ -77,13 +90,23 @@ pub trait Store: Send + Sync + fmt::Debug {
         Ok(None)
     }
 
-    /// A digest of every document of a range, computed where the documents lie. `None` where the store cannot
-    /// do that, or where the range holds rows that are no documents.
-    async fn digest(
+    /// Digests of every document of a range, cell by cell, computed where the documents lie, in one pass. `None`
+    /// where the store cannot do that.
+    async fn digests(
         &self,
         _collection: &str,
-        _range: &KeyRange,
-    ) -> Result<Option<Digest>, StoreError> {
+        _cells: &Cells,
+    ) -> Result<Option<Digests>, StoreError> {
+        Ok(None)
+    }
+
+    /// The documents of some cells, each with its own hash, which a cell's digest is the sum of. In no order.
+    async fn digest_lines(
+        &self,
+        _collection: &str,
+        _cells: &Cells,
+        _wanted: &[Cell],
+    ) -> Result<Option<Vec<DigestLine>>, StoreError> {
         Ok(None)
     }
 
@@ -103,17 +126,47 @@ pub trait Store: Send + Sync + fmt::Debug {
     }
 }
 
-/// What a range holds, in a few bytes. Two digests of the same `kind` that are equal mean equal keys and
-/// bodies; two that differ mean nothing yet (the same number may be written in two ways).
+/// How the documents of a range are put into cells.
+#[derive(Clone, Debug)]
+pub struct Cells {
+    pub range: KeyRange,
+    /// Where the range is cut into parts, in the store's order of keys. A part ends with its cut; the last part
+    /// is what lies behind the last cut.
+    pub cuts: Vec<Key>,
+    /// How many cells each part has, by a hash of the documents' keys. A power of two.
+    pub each: u32,
+}
+
+/// The number of a part, and of a cell in it.
+pub type Cell = (u32, u32);
+
+/// What cells hold, in a few bytes each. Where two digests are of the same `kind`, equal cells mean equal keys and
+/// bodies; cells that differ mean nothing yet (the same number may be written in two ways).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Digest {
-    /// Everything that decides the hash besides the documents: how it is computed, over which columns, and in
-    /// which order the keys stand, so that the same bounds mean the same keys.
+pub struct Digests {
+    /// Everything that decides the hashes besides the documents: how they are computed, over which columns, and
+    /// in which order the keys stand, so that the same bounds mean the same keys.
     /// Digests of different kinds cannot be compared.
     pub kind: String,
+    /// Cells without documents are left out.
+    pub cells: BTreeMap<Cell, Digest>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Digest {
     pub documents: u64,
+    /// Rows among them that are no documents: the digest says nothing of them.
+    pub unreadable: u64,
     /// A sum over the documents' hashes: their order does not count.
-    pub hash: u128,
+    pub hash: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DigestLine {
+    pub cell: Cell,
+    pub key: Key,
+    /// `None` where the row is no document.
+    pub hash: Option<u64>,
 }
 
 /// What statements did. Never a value.

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 use whimbrel_model::store::Description;
 use whimbrel_model::{
-    Body, Digest, Document, Key, KeyKind, KeyRange, Limits, Page, StatementOutcome, Store,
-    StoreError, Write, WriteOutcome,
+    Body, Cell, Cells, DigestLine, Digests, Document, Key, KeyKind, KeyRange, Limits, Page,
+    StatementOutcome, Store, StoreError, Write, WriteOutcome,
 };
 
 const SECONDS: usize = 60;
@@ -141,6 +141,14 @@ impl Store for MeteredStore {
         self.inner.limits()
     }
 
+    fn held_key(&self, collection: &str, key: &Key) -> Option<Key> {
+        self.inner.held_key(collection, key)
+    }
+
+    fn not_carried(&self) -> Option<&'static str> {
+        self.inner.not_carried()
+    }
+
     async fn collections(&self) -> Result<Vec<String>, StoreError> {
         self.metered(self.inner.collections()).await
     }
@@ -206,12 +214,22 @@ impl Store for MeteredStore {
             .map(|inner| Arc::new(Self::new(inner, Arc::clone(&self.meter))) as Arc<dyn Store>))
     }
 
-    async fn digest(
+    async fn digests(
         &self,
         collection: &str,
-        range: &KeyRange,
-    ) -> Result<Option<Digest>, StoreError> {
-        self.metered(self.inner.digest(collection, range)).await
+        cells: &Cells,
+    ) -> Result<Option<Digests>, StoreError> {
+        self.metered(self.inner.digests(collection, cells)).await
+    }
+
+    async fn digest_lines(
+        &self,
+        collection: &str,
+        cells: &Cells,
+        wanted: &[Cell],
+    ) -> Result<Option<Vec<DigestLine>>, StoreError> {
+        self.metered(self.inner.digest_lines(collection, cells, wanted))
+            .await
     }
 
     async fn statement(&self, text: &str) -> Result<StatementOutcome, StoreError> {
@@ -273,6 +291,12 @@ mod tests {
                 parallel: 7,
             }
         }
+        fn held_key(&self, collection: &str, _: &Key) -> Option<Key> {
+            Some(Key::text(collection))
+        }
+        fn not_carried(&self) -> Option<&'static str> {
+            Some("echo")
+        }
         async fn collections(&self) -> Result<Vec<String>, StoreError> {
             echo("collections")
         }
@@ -308,8 +332,16 @@ mod tests {
         async fn snapshot(&self) -> Result<Option<Arc<dyn Store>>, StoreError> {
             Ok(Some(Arc::new(Echo)))
         }
-        async fn digest(&self, _: &str, _: &KeyRange) -> Result<Option<Digest>, StoreError> {
-            echo("digest")
+        async fn digests(&self, _: &str, _: &Cells) -> Result<Option<Digests>, StoreError> {
+            echo("digests")
+        }
+        async fn digest_lines(
+            &self,
+            _: &str,
+            _: &Cells,
+            _: &[Cell],
+        ) -> Result<Option<Vec<DigestLine>>, StoreError> {
+            echo("digest_lines")
         }
         async fn statement(&self, _: &str) -> Result<StatementOutcome, StoreError> {
             echo("statement")
@@ -325,7 +357,14 @@ mod tests {
         let meter = Arc::new(Metered::default());
         let store = MeteredStore::new(Arc::new(Echo), Arc::clone(&meter));
         let (all, key) = (KeyRange::all(), KeyKind::Text);
+        let cells = Cells {
+            range: KeyRange::all(),
+            cuts: vec![],
+            each: 1,
+        };
         assert_eq!((store.name(), store.limits()), ("echo", Echo.limits()));
+        assert_eq!(store.not_carried(), Some("echo"));
+        assert_eq!(store.held_key("c", &Key::Int(1)), Some(Key::text("c")));
         let heard = [
             heard(store.collections().await),
             heard(store.describe("c").await),
@@ -336,7 +375,8 @@ mod tests {
             heard(store.get("c", &[]).await),
             heard(store.held("c", &[], vec![]).await),
             heard(store.write(&[]).await),
-            heard(store.digest("c", &all).await),
+            heard(store.digests("c", &cells).await),
+            heard(store.digest_lines("c", &cells, &[]).await),
             heard(store.statement("x").await),
         ];
         let calls = [
@@ -349,7 +389,8 @@ mod tests {
             "get",
             "held",
             "write",
-            "digest",
+            "digests",
+            "digest_lines",
             "statement",
         ];
         assert_eq!(heard, calls);

@@ -1,181 +1,316 @@
 //! Ranges that need not be read, because both stores say the same of them.
+//!
+//! Before the first chunk each store is asked once for the digests of every partition, each of them in cells by a
+//! hash of the key. Where few cells differ, the documents of just those are listed with their hashes, so that
+//! the differing keys are known and nothing else is read. Where many differ, the partition is read.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use whimbrel_model::{Digest, Key, KeyRange, StoreError};
+use whimbrel_model::{Cell, Cells, Digest, DigestLine, Digests as Sums, Key, KeyRange, StoreError};
 
 use super::walk::SideBySide;
 
-/// A range with fewer documents is read at once: a further digest would take as long.
-const WORTH_READING: u64 = 1_500;
-/// The most parts that a differing range is cut into.
-const PARTS: u64 = 32;
+/// Cells of a partition.
+const CELLS: u32 = 64;
+/// Partitions that one statement computes: a bound on how long it takes.
+const AT_ONCE: usize = 256;
+/// Cells whose documents are listed at once: a bound on memory.
+const LISTED: usize = 512;
+/// A partition with more differing documents is read in order.
+const WORTH_READING: usize = 200;
 
-/// What is known of the beginning of a range.
+/// What is known of a range.
 #[derive(Clone, Debug)]
 pub(super) enum Known {
-    /// Up to `end` both ends hold the same.
-    Same { documents: u64, end: Option<Key> },
-    /// This part must be read.
-    Unknown(KeyRange),
+    /// Both ends hold the same.
+    Same(u64),
+    /// So many documents are the same, and these keys are not.
+    But(u64, Vec<Key>),
+    /// It must be read.
+    Nothing,
 }
 
-/// By partition, what its digests said.
-#[derive(Default)]
+/// By range, what its digests said.
+#[derive(Debug, Default)]
 pub(super) struct Digests {
-    /// By the partition's end: parts that follow each other.
-    plans: Mutex<HashMap<Option<Key>, Vec<Part>>>,
-    /// The two stores' digests cannot be compared.
-    useless: AtomicBool,
+    known: Mutex<HashMap<(Option<Key>, Option<Key>), Known>>,
 }
 
-#[derive(Clone, Debug)]
-struct Part {
-    range: KeyRange,
-    /// How many documents are the same on both ends; `None`: it must be read.
-    same: Option<u64>,
+impl Digests {
+    /// What is known of a range that [`Digests::learn`] was given. What was begun is not known any more.
+    pub fn of(&self, range: &KeyRange) -> Known {
+        let name = (range.after.clone(), range.through.clone());
+        let known = self.known.lock().ok().and_then(|mut k| k.remove(&name));
+        known.unwrap_or(Known::Nothing)
+    }
+
+    /// Asks both ends about ranges, in the order of their keys.
+    pub async fn learn(&self, both: &SideBySide, ranges: &[KeyRange]) -> Result<(), StoreError> {
+        let mut rest = ranges;
+        while !rest.is_empty() {
+            let follows = |pair: &[KeyRange]| pair[0].through == pair[1].after;
+            let unbroken = 1 + rest.windows(2).take_while(|pair| follows(pair)).count();
+            let (now, later) = rest.split_at(unbroken.min(AT_ONCE));
+            if !self.learn_together(both, now).await? {
+                return Ok(());
+            }
+            rest = later;
+        }
+        Ok(())
+    }
+
+    /// `false` where there is nothing to learn from these stores.
+    async fn learn_together(
+        &self,
+        both: &SideBySide,
+        ranges: &[KeyRange],
+    ) -> Result<bool, StoreError> {
+        let Some(asked) = Asked::new(both, ranges) else {
+            return Ok(true);
+        };
+        let Some((ours, theirs)) = asked.sums().await? else {
+            return Ok(false);
+        };
+        let mut known = vec![Known::Nothing; ranges.len()];
+        let mut differing: HashMap<u32, Vec<Cell>> = HashMap::new();
+        for (part, known) in (0..).zip(&mut known) {
+            match compare(part, &ours, &theirs) {
+                Said::Same(documents) => *known = Known::Same(documents),
+                Said::Differs(cells) => {
+                    differing.insert(part, cells);
+                }
+                Said::Nothing => {}
+            }
+        }
+        let mut parts: Vec<(u32, Vec<Cell>)> = differing.into_iter().collect();
+        parts.sort_by_key(|(part, cells)| (cells.len(), *part));
+        let mut room = LISTED;
+        parts.retain(|(_, cells)| {
+            let fits = cells.len() <= room;
+            room = if fits { room - cells.len() } else { 0 };
+            fits
+        });
+        for (part, said) in asked.list(&parts, &ours).await? {
+            if let Some(known) = known.get_mut(part as usize) {
+                *known = said;
+            }
+        }
+        if let Ok(mut all) = self.known.lock() {
+            let names = ranges.iter().map(|r| (r.after.clone(), r.through.clone()));
+            all.extend(names.zip(known));
+        }
+        Ok(true)
+    }
+}
+
+/// What is asked of both ends.
+struct Asked<'a> {
+    both: &'a SideBySide,
+    target: &'a crate::options::Place,
+    cells: Cells,
+}
+
+impl<'a> Asked<'a> {
+    fn new(both: &'a SideBySide, ranges: &[KeyRange]) -> Option<Self> {
+        let (first, last) = (ranges.first()?, ranges.last()?);
+        let cuts = ranges[..ranges.len() - 1].iter();
+        Some(Self {
+            both,
+            target: both.target.as_ref()?,
+            cells: Cells {
+                range: KeyRange {
+                    after: first.after.clone(),
+                    through: last.through.clone(),
+                },
+                cuts: cuts.filter_map(|r| r.through.clone()).collect(),
+                each: CELLS,
+            },
+        })
+    }
+
+    async fn sums(&self) -> Result<Option<(Sums, Sums)>, StoreError> {
+        let (source, target) = (&self.both.source, self.target);
+        let (a, b) = futures::try_join!(
+            source.store.digests(&source.collection, &self.cells),
+            target.store.digests(&target.collection, &self.cells)
+        )?;
+        Ok(a.zip(b).filter(|(a, b)| a.kind == b.kind))
+    }
+
+    /// Finds out which keys make the cells differ.
+    async fn list(
+        &self,
+        parts: &[(u32, Vec<Cell>)],
+        ours: &Sums,
+    ) -> Result<Vec<(u32, Known)>, StoreError> {
+        let wanted: Vec<Cell> = parts.iter().flat_map(|(_, cells)| cells.clone()).collect();
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (source, target) = (&self.both.source, self.target);
+        let (a, b) = futures::try_join!(
+            source
+                .store
+                .digest_lines(&source.collection, &self.cells, &wanted),
+            target
+                .store
+                .digest_lines(&target.collection, &self.cells, &wanted)
+        )?;
+        let (Some(a), Some(b)) = (a, b) else {
+            return Ok(Vec::new());
+        };
+        let (mut a, mut b) = (by_part(a), by_part(b));
+        let said = parts.iter().map(|(part, cells)| {
+            let listed: HashSet<&Cell> = cells.iter().collect();
+            let of_part = ours.cells.range((*part, 0)..=(*part, u32::MAX));
+            let same = of_part.filter(|(cell, _)| !listed.contains(cell));
+            let same = same.map(|(_, digest)| digest.documents).sum();
+            let lines = (a.remove(part), b.remove(part));
+            let known = tell(
+                same,
+                lines.0.unwrap_or_default(),
+                lines.1.unwrap_or_default(),
+            );
+            (*part, known)
+        });
+        Ok(said.collect())
+    }
 }
 
 enum Said {
     Same(u64),
-    Different(u64),
+    Differs(Vec<Cell>),
     Nothing,
 }
 
-impl Digests {
-    /// What is known of the beginning of `range`, which is the rest of a partition.
-    pub async fn of(&self, both: &SideBySide, range: &KeyRange) -> Result<Known, StoreError> {
-        if self.useless.load(Ordering::Relaxed) {
-            return Ok(Known::Unknown(range.clone()));
-        }
-        if let Some(known) = self.planned(range) {
-            return Ok(known);
-        }
-        let plan = self.plan(both, range).await?;
-        if let Ok(mut plans) = self.plans.lock() {
-            plans.insert(range.through.clone(), plan);
-        }
-        Ok(self
-            .planned(range)
-            .unwrap_or_else(|| Known::Unknown(range.clone())))
+fn compare(part: u32, ours: &Sums, theirs: &Sums) -> Said {
+    let of = |sums: &Sums| -> HashMap<Cell, Digest> {
+        let cells = sums.cells.range((part, 0)..=(part, u32::MAX));
+        cells.map(|(cell, digest)| (*cell, *digest)).collect()
+    };
+    let (ours, mut theirs) = (of(ours), of(theirs));
+    if ours
+        .values()
+        .chain(theirs.values())
+        .any(|d| d.unreadable > 0)
+    {
+        return Said::Nothing;
     }
+    let documents = ours.values().map(|d| d.documents).sum();
+    let mut differing: Vec<Cell> = ours
+        .into_iter()
+        .filter(|(cell, digest)| theirs.remove(cell).as_ref() != Some(digest))
+        .map(|(cell, _)| cell)
+        .collect();
+    differing.extend(theirs.into_keys());
+    match differing.len() {
+        0 => Said::Same(documents),
+        // Where most cells differ, listing them would take as long as reading.
+        some if some * 2 > CELLS as usize => Said::Nothing,
+        _ => Said::Differs(differing),
+    }
+}
 
-    fn planned(&self, range: &KeyRange) -> Option<Known> {
-        let mut plans = self.plans.lock().ok()?;
-        let plan = plans.get_mut(&range.through)?;
-        // Parts that lie behind are of no more use.
-        let reached =
-            |part: &Part| part.range.through.is_some() && part.range.through == range.after;
-        if let Some(last) = plan.iter().position(reached) {
-            plan.drain(..=last);
+fn by_part(lines: Vec<DigestLine>) -> HashMap<u32, Vec<DigestLine>> {
+    let mut parts: HashMap<u32, Vec<DigestLine>> = HashMap::new();
+    for line in lines {
+        parts.entry(line.cell.0).or_default().push(line);
+    }
+    parts
+}
+
+fn tell(mut same: u64, ours: Vec<DigestLine>, theirs: Vec<DigestLine>) -> Known {
+    if ours.iter().chain(&theirs).any(|line| line.hash.is_none()) {
+        return Known::Nothing;
+    }
+    let mut there: HashMap<Key, Option<u64>> = theirs
+        .into_iter()
+        .map(|line| (line.key, line.hash))
+        .collect();
+    let mut keys = Vec::new();
+    for line in ours {
+        if there.remove(&line.key) == Some(line.hash) {
+            same += 1;
+        } else {
+            keys.push(line.key);
         }
-        let part = plan.first()?.clone();
-        let known = match part.same {
-            Some(documents) if part.range.after == range.after => Known::Same {
-                documents,
-                end: part.range.through,
-            },
-            // Begun in the middle it says nothing.
-            Some(_) => {
-                plans.remove(&range.through);
-                return None;
-            }
-            None => Known::Unknown(KeyRange {
-                after: range.after.clone(),
-                through: part.range.through,
-            }),
+    }
+    keys.extend(there.into_keys());
+    keys.sort();
+    match keys.len() {
+        0 => Known::Same(same),
+        some if some > WORTH_READING => Known::Nothing,
+        _ => Known::But(same, keys),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sums(cells: &[(u32, u64, u64)]) -> Sums {
+        let digest = |documents, hash| Digest {
+            documents,
+            unreadable: 0,
+            hash,
         };
-        if plan.len() == 1 && matches!(known, Known::Same { .. }) {
-            plans.remove(&range.through);
+        Sums {
+            kind: String::new(),
+            cells: cells
+                .iter()
+                .map(|(c, n, h)| ((3, *c), digest(*n, *h)))
+                .collect(),
         }
-        Some(known)
     }
 
-    /// Compares digests of smaller and smaller ranges, until what is left is worth reading.
-    async fn plan(&self, both: &SideBySide, range: &KeyRange) -> Result<Vec<Part>, StoreError> {
-        let mut plan: Vec<Part> = Vec::new();
-        let said = self.compare(both, range).await?;
-        let mut todo = vec![(range.clone(), said)];
-        while let Some((range, said)) = todo.pop() {
-            let same = match said {
-                Said::Same(documents) => Some(documents),
-                Said::Different(documents) if documents > WORTH_READING => {
-                    let parts = self.cut(both, &range, documents).await?;
-                    let different = |p: &&(KeyRange, Said)| !matches!(p.1, Said::Same(_));
-                    // Where most parts differ, comparing more digests would only cost time.
-                    if parts.len() > 1 && parts.iter().filter(different).count() * 2 <= parts.len()
-                    {
-                        todo.extend(parts.into_iter().rev());
-                        continue;
-                    }
-                    None
+    #[test]
+    fn cells_are_compared() {
+        let check = |ours: &[(u32, u64, u64)], theirs: &[(u32, u64, u64)], expect: &str| {
+            let said = match compare(3, &sums(ours), &sums(theirs)) {
+                Said::Same(documents) => format!("same {documents}"),
+                Said::Differs(mut cells) => {
+                    cells.sort_unstable();
+                    format!("{cells:?}")
                 }
-                Said::Different(_) | Said::Nothing => None,
+                Said::Nothing => "nothing".to_owned(),
             };
-            put(&mut plan, Part { range, same });
-        }
-        Ok(plan)
-    }
-
-    async fn cut(
-        &self,
-        both: &SideBySide,
-        range: &KeyRange,
-        documents: u64,
-    ) -> Result<Vec<(KeyRange, Said)>, StoreError> {
-        let parts = (documents / (WORTH_READING / 2)).clamp(2, PARTS);
-        let parts = u32::try_from(parts).unwrap_or(2);
-        let mut said = Vec::new();
-        for part in both.cut(range, parts).await? {
-            let answer = self.compare(both, &part).await?;
-            said.push((part, answer));
-        }
-        Ok(said)
-    }
-
-    async fn compare(&self, both: &SideBySide, range: &KeyRange) -> Result<Said, StoreError> {
-        let Some(target) = &both.target else {
-            return Ok(Said::Nothing);
+            assert_eq!(said, expect);
         };
-        let source = &both.source;
-        let (a, b) = futures::try_join!(
-            source.store.digest(&source.collection, range),
-            target.store.digest(&target.collection, range)
-        )?;
-        Ok(match (a, b) {
-            (Some(a), Some(b)) if a.kind != b.kind => {
-                self.useless.store(true, Ordering::Relaxed);
-                Said::Nothing
-            }
-            (Some(a), Some(b)) => said(&a, &b),
-            (a, b) => {
-                // A store that never gives any need not be asked again.
-                if a.is_none() && b.is_none() {
-                    self.useless.store(true, Ordering::Relaxed);
-                }
-                Said::Nothing
-            }
-        })
+        check(&[], &[], "same 0");
+        check(&[(0, 2, 7), (5, 1, 9)], &[(0, 2, 7), (5, 1, 9)], "same 3");
+        check(&[(0, 2, 7), (5, 1, 9)], &[(0, 2, 7)], "[(3, 5)]");
+        check(&[(0, 2, 7)], &[(0, 2, 7), (6, 1, 1)], "[(3, 6)]");
+        check(&[(0, 2, 7)], &[(0, 3, 7)], "[(3, 0)]");
+        let all: Vec<(u32, u64, u64)> = (0..CELLS).map(|c| (c, 1, 1)).collect();
+        check(&all, &[], "nothing");
     }
-}
 
-fn said(a: &Digest, b: &Digest) -> Said {
-    if a == b {
-        Said::Same(a.documents)
-    } else {
-        Said::Different(a.documents.max(b.documents))
-    }
-}
-
-/// Appends a part, or makes the last one longer.
-fn put(plan: &mut Vec<Part>, part: Part) {
-    match plan.last_mut() {
-        Some(Part { range, same }) if same.is_some() == part.same.is_some() => {
-            range.through = part.range.through;
-            *same = same.zip(part.same).map(|(a, b)| a + b);
-        }
-        _ => plan.push(part),
+    #[test]
+    fn lines_tell_which_keys_differ() {
+        let lines = |keys: &[(i64, u64)]| -> Vec<DigestLine> {
+            let line = |(key, hash): &(i64, u64)| DigestLine {
+                cell: (0, 0),
+                key: Key::Int(*key),
+                hash: Some(*hash),
+            };
+            keys.iter().map(line).collect()
+        };
+        let known = tell(
+            10,
+            lines(&[(1, 5), (2, 6), (3, 7)]),
+            lines(&[(4, 8), (3, 0), (1, 5)]),
+        );
+        let Known::But(same, keys) = known else {
+            panic!("{known:?}");
+        };
+        assert_eq!(
+            (same, keys),
+            (11, vec![Key::Int(2), Key::Int(3), Key::Int(4)])
+        );
+        assert!(matches!(
+            tell(10, lines(&[(1, 5)]), lines(&[(1, 5)])),
+            Known::Same(11)
+        ));
     }
 }

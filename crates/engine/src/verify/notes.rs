@@ -272,7 +272,7 @@ impl Notes {
         if !self.ends.exists(PROVENANCE).await? {
             return Ok(own);
         }
-        let origin = format!("{}:", self.ends.deriver.origin);
+        let origin = self.ends.deriver.origin.prefix();
         let place = Place {
             collection: PROVENANCE.to_owned(),
             ..self.ends.target.clone()
@@ -360,7 +360,7 @@ impl Notes {
 
     /// What sources that fail now yielded before is not left over: nobody can say what it should be.
     async fn leave_alone(&self, failures: &[Note]) -> Result<(), EngineError> {
-        let name = |key: &Key| Key::text(format!("{}:{key}", self.ends.deriver.origin));
+        let name = |key: &Key| Key::text(self.ends.deriver.origin.of(&key.to_string()));
         let names: Vec<Key> = failures.iter().flat_map(|f| &f.sources).map(name).collect();
         let spots: Vec<(&str, &Key)> = names.iter().map(|name| (PROVENANCE, name)).collect();
         let mut former = Vec::new();

@@ -13,6 +13,7 @@ use super::notes::SourceWalk;
 use super::work::keeping_what_is_known;
 use crate::derive::Derived;
 use crate::error::EngineError;
+use crate::patience::patiently;
 use crate::provenance::Spot;
 
 /// Both ends must have stayed as they are for so long while they differ.
@@ -35,7 +36,7 @@ pub(super) async fn settle(
             break;
         }
         tokio::time::sleep(Duration::from_millis(pause)).await;
-        let looks = super::patiently(patience, || ends.look(&open)).await?;
+        let looks = patiently(patience, || ends.look(&open)).await?;
         let mut left = Vec::new();
         for (old, look) in open.into_iter().zip(looks) {
             match look {

@@ -11,13 +11,14 @@ use whimbrel_model::{Event, KeyRange, Timestamp};
 
 use super::found::Found;
 use super::work::CompareWork;
-use super::{CompareJob, Prepared, patiently};
+use super::{CompareJob, Prepared};
 use crate::chunk::ChunkSize;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::events::Events;
 use crate::job::{ChunkContext, Handled, Work};
 use crate::pages::Pages;
+use crate::patience::patiently;
 
 const RUN: &str = "dry-run";
 
@@ -64,6 +65,7 @@ impl Engine {
             partitions: u32::try_from(parts.len()).unwrap_or(u32::MAX),
             dry_run: true,
         });
+        patiently(job.options.patience, || work.prepare(&parts)).await?;
         let walk = Arc::new(Walk {
             work,
             pages,

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use whimbrel_model::{Document, Key, KeyRange, Page, Reject, StoreError};
 
-use crate::chunk::CHUNK_BYTES;
+use crate::chunk::COMPARE_BYTES;
 use crate::options::Place;
 
 /// What both ends have under one key; at least one of them has something.
@@ -55,6 +55,23 @@ impl SideBySide {
             all.extend(of(target).await?);
         }
         Ok(tile(range, all, parts))
+    }
+
+    /// What both ends have under some keys.
+    pub async fn pairs(&self, keys: &[Key]) -> Result<Vec<Pair>, StoreError> {
+        let of = |place: &Place| {
+            let (store, collection) = (place.store.clone(), place.collection.clone());
+            async move { store.get(&collection, keys).await }
+        };
+        let source = of(&self.source).await?;
+        let target = match &self.target {
+            Some(target) => of(target).await?,
+            None => vec![None; keys.len()],
+        };
+        let pairs = source.into_iter().zip(target);
+        Ok(pairs
+            .map(|(source, target)| Pair { source, target })
+            .collect())
     }
 
     pub async fn next(&self, range: &KeyRange, limit: u32) -> Result<Stretch, StoreError> {
@@ -107,7 +124,7 @@ impl SideBySide {
 async fn scan(place: &Place, range: &KeyRange, limit: u32) -> Result<Page, StoreError> {
     place
         .store
-        .scan(&place.collection, range, limit.max(1), CHUNK_BYTES)
+        .scan(&place.collection, range, limit.max(1), COMPARE_BYTES)
         .await
 }
 
@@ -153,7 +170,7 @@ async fn fill(place: &Place, range: &KeyRange, limit: u32) -> Result<Filled, Sto
         if range.through.as_ref() == Some(&last) {
             return Ok(filled);
         }
-        if documents >= 2 * limit.max(1) as usize || bytes >= 2 * CHUNK_BYTES {
+        if documents >= 2 * limit.max(1) as usize || bytes >= 2 * COMPARE_BYTES {
             filled.stopped_at = Some(last);
             return Ok(filled);
         }

@@ -23,6 +23,9 @@ use crate::provenance::{PROVENANCE, Spot, read_provenance};
 /// Of more differences in one chunk, none is likely to come from somebody who is writing just now.
 const LOOK_AT_ONCE: usize = 200;
 
+/// Documents that are read by their keys at once.
+const AT_ONCE: usize = 32;
+
 /// How the two ends are gone through.
 pub(super) enum Way {
     /// Both in the order of their keys, side by side.
@@ -91,53 +94,48 @@ impl Work for CompareWork {
                 Ok((self.compare_notes(stretch).await?, through))
             }
             Way::Ordered(both, digests) => {
-                let known = match digests {
-                    Some(digests) => digests.of(both, range).await?,
-                    None => Known::Unknown(range.clone()),
-                };
+                let known = digests.as_ref().map_or(Known::Nothing, |d| d.of(range));
                 match known {
-                    Known::Same { documents, end } => {
-                        let at_end = end == range.through;
-                        Ok((proved(documents)?, end.filter(|_| !at_end)))
+                    Known::Same(documents) => Ok((proved(documents).handled(0)?, None)),
+                    Known::But(same, keys) => {
+                        let handled = self.compare_keys(both, same, &keys).await?;
+                        Ok((handled, None))
                     }
-                    Known::Unknown(part) => {
-                        let stretch = both.next(&part, limit).await?;
-                        // Behind the end of a part the next one begins.
-                        let rest = part
-                            .through
-                            .clone()
-                            .filter(|_| part.through != range.through);
-                        let through = stretch.through.clone().or(rest);
+                    Known::Nothing => {
+                        let stretch = both.next(range, limit).await?;
+                        let through = stretch.through.clone();
                         Ok((self.compare_pairs(stretch).await?, through))
                     }
                 }
             }
         }
     }
+
+    async fn prepare(&self, ranges: &[KeyRange]) -> Result<(), EngineError> {
+        if let Way::Ordered(both, Some(digests)) = &self.way {
+            digests.learn(both, ranges).await?;
+        }
+        Ok(())
+    }
 }
 
-fn proved(documents: u64) -> Result<Handled, EngineError> {
-    let found = Found {
+fn proved(documents: u64) -> Found {
+    Found {
         source_documents: documents,
         target_documents: documents,
         by_digest: documents,
         equal: documents,
         ..Found::default()
-    };
-    found.handled(0)
+    }
 }
 
 impl CompareWork {
     async fn compare_pairs(&self, stretch: Stretch) -> Result<Handled, EngineError> {
-        let (ends, pairs) = (Arc::clone(&self.ends), stretch.pairs);
-        let sorted = tokio::task::spawn_blocking(move || sort(&ends, pairs))
-            .await
-            .map_err(|e| EngineError::Counts(format!("a transform ended abnormally ({e})")))?;
         let Sorted {
             mut found,
             cases,
             passed_over,
-        } = sorted;
+        } = self.sorted(stretch.pairs).await?;
         let mut candidates = self.judged(cases, &mut found).await?;
         found.source_documents += stretch.source_rejects.len() as u64;
         found.target_documents += stretch.target_rejects.len() as u64;
@@ -158,6 +156,30 @@ impl CompareWork {
             });
         }
         self.put_down(candidates, found, passed_over).await
+    }
+
+    async fn sorted(&self, pairs: Vec<Pair>) -> Result<Sorted, EngineError> {
+        let ends = Arc::clone(&self.ends);
+        tokio::task::spawn_blocking(move || sort(&ends, pairs))
+            .await
+            .map_err(|e| EngineError::Counts(format!("a transform ended abnormally ({e})")))
+    }
+
+    /// Reads only these keys; as many other documents are proved the same.
+    async fn compare_keys(
+        &self,
+        both: &SideBySide,
+        same: u64,
+        keys: &[Key],
+    ) -> Result<Handled, EngineError> {
+        let mut found = proved(same);
+        let mut candidates = Vec::new();
+        for some in keys.chunks(AT_ONCE) {
+            let sorted = self.sorted(both.pairs(some).await?).await?;
+            found.add(sorted.found);
+            candidates.extend(self.judged(sorted.cases, &mut found).await?);
+        }
+        self.put_down(candidates, found, 0).await
     }
 
     async fn judged(

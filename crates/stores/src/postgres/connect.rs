@@ -23,6 +23,15 @@ const SESSION: &str = "SET datestyle = 'ISO, MDY'; SET timezone = 'UTC'; \
     SET enable_seqscan = off; SET enable_bitmapscan = off; \
     SET default_transaction_isolation = 'read committed'";
 
+/// For a statement that goes over most of a table and counts it up by few cells: the planner, which cannot know
+/// that they are few, would rather sort the table.
+pub(super) const WHOLE_TABLE: &str = "SET enable_seqscan = on; SET enable_sort = off; \
+    SET plan_cache_mode = force_custom_plan";
+
+/// Takes [`WHOLE_TABLE`] back.
+pub(super) const BY_KEY: &str = "SET enable_seqscan = off; SET enable_sort = on; \
+    SET plan_cache_mode = force_generic_plan";
+
 /// A snapshot may be looked at seldom, but must last: a server's limits on idle transactions are put aside.
 const PATIENT: &str = "SELECT set_config(name, '0', false) FROM pg_settings \
     WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout')";

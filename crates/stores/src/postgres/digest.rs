@@ -1,60 +1,229 @@
-//! A digest of a range of rows, computed by the server: a sum of two 64-bit hashes of each row's text, the
-//! row's key being the seed. No row leaves the server.
+//! Digests of rows, computed by the server: sums of 64-bit hashes of each row's text, the hash of the row's key
+//! being the seed. No row leaves the server.
 
 use super::PgStore;
-use super::keys::{KeyColumn, Part};
+use super::connect::{BY_KEY, WHOLE_TABLE};
+use super::keys::{self, KeyColumn, Part};
 use super::read::Bounds;
+use super::sql::Hashes;
 use super::table::{Payload, Table, quoted};
-use super::wire::{Params, Wire};
+use super::wire::{Many, Params, Wire};
 use deadpool_postgres::Client;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use tokio_postgres::Error;
-use whimbrel_model::{Digest, KeyRange, StoreError};
+use tokio_postgres::{Error, Row};
+use whimbrel_model::{Cell, Cells, Digest, DigestLine, Digests, Key, KeyRange, StoreError};
 
-/// See [`whimbrel_model::Store::digest`].
-pub(super) async fn digest(
+/// See [`whimbrel_model::Store::digests`].
+pub(super) async fn digests(
     store: &PgStore,
     client: &Client,
     table: &Table,
-    range: &KeyRange,
-) -> Result<Option<Digest>, StoreError> {
-    let failed = |error: Error| {
-        let doing = format!("computing a digest of collection {:?}", table.collection);
-        store.failed(table, &doing, error)
-    };
-    let sql = table.sql.digest(
-        &key_text(&table.keys),
-        &body_text(&table.payload),
-        &order(table),
-        range.after.is_some(),
-        range.through.is_some(),
-    );
-    let bounds = Bounds::new(table, range);
-    let params: Params<'_> = bounds.params();
-    let statement = client.prepare_cached(&sql).await.map_err(failed)?;
-    let row = client
-        .query_one(&statement, &params)
-        .await
-        .map_err(failed)?;
-    let documents: i64 = row.try_get(0).map_err(failed)?;
-    let nulls: i64 = row.try_get(1).map_err(failed)?;
-    let high: String = row.try_get(2).map_err(failed)?;
-    let low: String = row.try_get(3).map_err(failed)?;
-    let server: String = row.try_get(4).map_err(failed)?;
-    if nulls > 0 {
-        return Ok(None);
+    cells: &Cells,
+) -> Result<Option<Digests>, StoreError> {
+    let asked = Asked::new(store, client, table, cells);
+    let mut found = BTreeMap::new();
+    for (first, range, cuts) in asked.passes() {
+        let (after, through) = (range.after.is_some(), range.through.is_some());
+        let hashes = asked.hashes();
+        let sql = table.sql.digests(&hashes, after, through, !cuts.is_empty());
+        for row in asked.rows(&sql, &range, cuts, None).await? {
+            let (cell, digest) = asked.digest(&row)?;
+            found.insert((first + cell.0, cell.1), digest);
+        }
     }
-    Ok(half(&high).zip(half(&low)).map(|(high, low)| Digest {
-        kind: format!("postgresql {server} {}", layout(table)),
-        documents: u64::try_from(documents).unwrap_or(0),
-        hash: (high << 64) | low,
+    Ok(Some(Digests {
+        kind: asked.kind().await?,
+        cells: found,
     }))
 }
 
+/// See [`whimbrel_model::Store::digest_lines`].
+pub(super) async fn lines(
+    store: &PgStore,
+    client: &Client,
+    table: &Table,
+    cells: &Cells,
+    wanted: &[Cell],
+) -> Result<Option<Vec<DigestLine>>, StoreError> {
+    let asked = Asked::new(store, client, table, cells);
+    let mut lines = Vec::new();
+    for (first, range, cuts) in asked.passes() {
+        let (after, through) = (range.after.is_some(), range.through.is_some());
+        let last = first + u32::try_from(cuts.len()).unwrap_or(u32::MAX);
+        let numbers: Vec<i64> = wanted
+            .iter()
+            .filter(|(part, _)| (first..=last).contains(part))
+            .map(|(part, cell)| i64::from(part - first) * i64::from(cells.each) + i64::from(*cell))
+            .collect();
+        if numbers.is_empty() {
+            continue;
+        }
+        let hashes = asked.hashes();
+        let sql = table
+            .sql
+            .digest_lines(&table.keys, &hashes, after, through, !cuts.is_empty());
+        for row in asked.rows(&sql, &range, cuts, Some(&numbers)).await? {
+            let key = keys::decode(&table.keys, &row)
+                .map_err(|why| store.misfit(&table.collection, &why))?;
+            lines.push(asked.line(first, key, &row)?);
+        }
+    }
+    Ok(Some(lines))
+}
+
+struct Asked<'a> {
+    store: &'a PgStore,
+    client: &'a Client,
+    table: &'a Table,
+    cells: &'a Cells,
+    key: String,
+    body: String,
+    there: String,
+}
+
+impl<'a> Asked<'a> {
+    fn new(store: &'a PgStore, client: &'a Client, table: &'a Table, cells: &'a Cells) -> Self {
+        Self {
+            store,
+            client,
+            table,
+            cells,
+            key: key_text(&table.keys),
+            body: body_text(&table.payload),
+            there: match &table.payload {
+                Payload::Json { name, .. } => format!("t.{}", quoted(name)),
+                Payload::Columns { .. } => "0".to_owned(),
+            },
+        }
+    }
+
+    fn hashes(&self) -> Hashes<'_> {
+        Hashes {
+            key: &self.key,
+            body: &self.body,
+            there: &self.there,
+            cells: self.cells.each,
+        }
+    }
+
+    fn failed(&self, error: Error) -> StoreError {
+        let doing = format!(
+            "computing digests of collection {:?}",
+            self.table.collection
+        );
+        self.store.failed(self.table, &doing, error)
+    }
+
+    /// The statements to run: the number of the first part, its range, and its cuts. Keys of several columns
+    /// cannot be cut by the server, so there each part is a statement.
+    fn passes(&self) -> Vec<(u32, KeyRange, &'a [Key])> {
+        let Cells { range, cuts, .. } = self.cells;
+        if self.table.keys.len() == 1 || cuts.is_empty() {
+            return vec![(0, range.clone(), cuts.as_slice())];
+        }
+        let ends = cuts.iter().map(|cut| Some(cut.clone()));
+        let mut after = range.after.clone();
+        let ranges = ends.chain([range.through.clone()]).map(|through| KeyRange {
+            after: std::mem::replace(&mut after, through.clone()),
+            through,
+        });
+        (0..)
+            .zip(ranges)
+            .map(|(part, range)| (part, range, &[][..]))
+            .collect()
+    }
+
+    async fn rows(
+        &self,
+        sql: &str,
+        range: &KeyRange,
+        cuts: &[Key],
+        numbers: Option<&[i64]>,
+    ) -> Result<Vec<Row>, StoreError> {
+        let bounds = Bounds::new(self.table, range);
+        let mut params: Params<'_> = bounds.params();
+        let ends = self.table.keys.first().map(|key| Many {
+            wire: key.part.wire(),
+            items: cuts.iter().collect(),
+        });
+        if let (false, Some(ends)) = (cuts.is_empty(), &ends) {
+            params.push(ends);
+        }
+        let numbers = numbers.map(|numbers| Many {
+            wire: Wire::Int8,
+            items: numbers.iter().collect(),
+        });
+        if let Some(numbers) = &numbers {
+            params.push(numbers);
+        }
+        let failed = |error| self.failed(error);
+        self.client
+            .batch_execute(WHOLE_TABLE)
+            .await
+            .map_err(failed)?;
+        let rows = match self.client.prepare(sql).await {
+            Ok(statement) => self.client.query(&statement, &params).await,
+            Err(error) => Err(error),
+        };
+        let reset = self.client.batch_execute(BY_KEY).await;
+        let rows = rows.map_err(failed)?;
+        reset.map_err(failed)?;
+        Ok(rows)
+    }
+
+    fn digest(&self, row: &Row) -> Result<(Cell, Digest), StoreError> {
+        let failed = |error| self.failed(error);
+        let part: i32 = row.try_get(0).map_err(failed)?;
+        let cell: i64 = row.try_get(1).map_err(failed)?;
+        let documents: i64 = row.try_get(2).map_err(failed)?;
+        let readable: i64 = row.try_get(3).map_err(failed)?;
+        let sum: Option<String> = row.try_get(4).map_err(failed)?;
+        let cell = (
+            u32::try_from(part).unwrap_or(0),
+            u32::try_from(cell).unwrap_or(0),
+        );
+        let digest = Digest {
+            documents: u64::try_from(documents).unwrap_or(0),
+            unreadable: u64::try_from(documents - readable).unwrap_or(0),
+            hash: sum.as_deref().and_then(wrapped).unwrap_or(0),
+        };
+        Ok((cell, digest))
+    }
+
+    fn line(&self, first: u32, key: Key, row: &Row) -> Result<DigestLine, StoreError> {
+        let failed = |error| self.failed(error);
+        let at = self.table.keys.len();
+        let hash: Option<i64> = row.try_get(at).map_err(failed)?;
+        let number: i64 = row.try_get(at + 1).map_err(failed)?;
+        let each = i64::from(self.cells.each.max(1));
+        let small = |n: i64| u32::try_from(n).unwrap_or(0);
+        Ok(DigestLine {
+            cell: (first + small(number / each), small(number % each)),
+            key,
+            hash: hash.map(i64::cast_unsigned),
+        })
+    }
+
+    async fn kind(&self) -> Result<String, StoreError> {
+        let sql = format!(
+            "SELECT concat_ws(' ', current_setting('server_version_num')::int4 / 10000, \
+             current_setting('server_encoding'), hashtextextended('whimbrel', 1), {})",
+            order(self.table)
+        );
+        let statement = self.client.prepare_cached(&sql).await;
+        let statement = statement.map_err(|error| self.failed(error))?;
+        let row = self.client.query_one(&statement, &[]).await;
+        let server: Result<String, Error> = row.and_then(|row| row.try_get(0));
+        let server = server.map_err(|error| self.failed(error))?;
+        Ok(format!("postgresql {server} {}", layout(self.table)))
+    }
+}
+
 /// The lower 64 bits of a sum: sums wrap around, whatever the order.
-fn half(sum: &str) -> Option<u128> {
+fn wrapped(sum: &str) -> Option<u64> {
     let sum: i128 = sum.parse().ok()?;
-    Some(sum.cast_unsigned() & u128::from(u64::MAX))
+    u64::try_from(sum.cast_unsigned() & u128::from(u64::MAX)).ok()
 }
 
 fn key_text(keys: &[KeyColumn]) -> String {
@@ -137,10 +306,10 @@ mod tests {
 
     #[test]
     fn sums_wrap_around() {
-        assert_eq!(half("0"), Some(0));
-        assert_eq!(half("-1"), Some(u128::from(u64::MAX)));
-        assert_eq!(half("18446744073709551617"), Some(1));
-        assert_eq!(half("-18446744073709551617"), Some(u128::from(u64::MAX)));
-        assert_eq!(half("x"), None);
+        assert_eq!(wrapped("0"), Some(0));
+        assert_eq!(wrapped("-1"), Some(u64::MAX));
+        assert_eq!(wrapped("18446744073709551617"), Some(1));
+        assert_eq!(wrapped("-18446744073709551617"), Some(u64::MAX));
+        assert_eq!(wrapped("x"), None);
     }
 }

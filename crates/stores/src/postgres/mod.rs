@@ -33,8 +33,8 @@ use table::{Table, quoted};
 use tokio_postgres::Error;
 use whimbrel_model::store::{Description, StatementOutcome};
 use whimbrel_model::{
-    Body, Code, Digest, Document, Key, KeyKind, KeyRange, Limits, Page, Store, StoreError,
-    StoreErrorKind, Write, WriteOutcome,
+    Body, Cell, Cells, Code, DigestLine, Digests, Document, Key, KeyKind, KeyRange, Limits, Page,
+    Store, StoreError, StoreErrorKind, Write, WriteOutcome,
 };
 
 /// How many partitions may be worked on at once.
@@ -464,14 +464,25 @@ impl Store for PgStore {
         write::write(self, writes, &tables).await
     }
 
-    async fn digest(
+    async fn digests(
         &self,
         collection: &str,
-        range: &KeyRange,
-    ) -> Result<Option<Digest>, StoreError> {
+        cells: &Cells,
+    ) -> Result<Option<Digests>, StoreError> {
         let table = self.table(collection).await?;
         let client = self.connections.get().await?;
-        digest::digest(self, &client, &table, range).await
+        digest::digests(self, &client, &table, cells).await
+    }
+
+    async fn digest_lines(
+        &self,
+        collection: &str,
+        cells: &Cells,
+        wanted: &[Cell],
+    ) -> Result<Option<Vec<DigestLine>>, StoreError> {
+        let table = self.table(collection).await?;
+        let client = self.connections.get().await?;
+        digest::lines(self, &client, &table, cells, wanted).await
     }
 
     async fn statement(&self, text: &str) -> Result<StatementOutcome, StoreError> {

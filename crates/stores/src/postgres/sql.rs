@@ -231,21 +231,63 @@ impl Sql {
         format!("SELECT count(*) FROM {} t{range}", self.table)
     }
 
-    /// A digest of a range. Columns: rows, rows without a body, two sums of hashes, and what decides the
-    /// hashes on this server. `order` says how keys are ordered. Parameters: the range's bounds.
-    pub fn digest(&self, key: &str, body: &str, order: &str, after: bool, through: bool) -> String {
-        let (range, _) = self.range(after, through);
-        // OFFSET keeps the planner from writing the texts' expressions out twice. A collation other than "C"
-        // could hash equal what is not the same.
+    /// Digests of a range, cell by cell. Columns: part, cell, rows, rows with a body, sum of hashes.
+    /// Parameters: the range's bounds, then (where there are `cuts`) the cuts as an array.
+    ///
+    /// A body's text is made only once, and by as many processes as the server likes: the expression stands once,
+    /// and nothing keeps the subquery from being pulled up.
+    pub fn digests(&self, hashes: &Hashes<'_>, after: bool, through: bool, cuts: bool) -> String {
+        let (range, next) = self.range(after, through);
         format!(
-            "SELECT count(*), count(*) FILTER (WHERE s.b IS NULL), \
-             coalesce(sum(hashtextextended(s.b, hashtextextended(s.k, 0))), 0)::text, \
-             coalesce(sum(hashtextextended(s.b, hashtextextended(s.k, 1))), 0)::text, \
-             concat_ws(' ', current_setting('server_version_num')::int4 / 10000, \
-               current_setting('server_encoding'), hashtextextended('whimbrel', 1), {order}) \
-             FROM (SELECT {key} COLLATE \"C\" AS k, {body} COLLATE \"C\" AS b FROM {} t{range} OFFSET 0) s",
+            "SELECT s.p, s.c, count(*), count(s.b), sum(s.h)::text \
+             FROM (SELECT {} AS p, {} AS c, {} AS b, {} AS h FROM {} t{range}) s GROUP BY s.p, s.c",
+            self.part(cuts.then_some(next)),
+            hashes.cell(),
+            hashes.there,
+            hashes.row(),
             self.table
         )
+    }
+
+    /// The rows of some cells: keys, the row's hash, the cell's number (part × cells + cell). Parameters: as of
+    /// [`Self::digests`], then the cells' numbers as an array.
+    pub fn digest_lines(
+        &self,
+        keys: &[KeyColumn],
+        hashes: &Hashes<'_>,
+        after: bool,
+        through: bool,
+        cuts: bool,
+    ) -> String {
+        let (range, next) = self.range(after, through);
+        let part = self.part(cuts.then_some(next));
+        let number = format!("({part}) * {}::int8 + {}", hashes.cells, hashes.cell());
+        let and = if range.is_empty() { "WHERE" } else { "AND" };
+        format!(
+            "SELECT {}, {}, {number} FROM {} t{range} {and} {number} = ANY (${}::int8[])",
+            keys::select_list(keys),
+            hashes.row(),
+            self.table,
+            next + usize::from(cuts)
+        )
+    }
+
+    /// How many cuts lie before the row's key: `width_bucket` also counts the one that is the key.
+    fn part(&self, cuts: Option<usize>) -> String {
+        let (Some(at), [key], [column]) = (cuts, self.keys.as_slice(), self.columns.as_slice())
+        else {
+            return "0".to_owned();
+        };
+        let cuts = match key {
+            Part::Cast(kind) => format!("(${at}::text[])::{kind}[]"),
+            part => format!("${at}::{}[]", part.wire().sql()),
+        };
+        let column = match key {
+            Part::Int(_) => format!("{column}::int8"),
+            Part::Text => format!("{column}::text"),
+            _ => column.clone(),
+        };
+        format!("width_bucket({column}, {cuts}) - ({column} = ANY ({cuts}))::int4")
     }
 
     /// The greatest key of a range.
@@ -325,6 +367,36 @@ impl Sql {
         } else {
             (format!(" WHERE {}", conditions.join(" AND ")), next)
         }
+    }
+}
+
+/// What digests are made of.
+pub(super) struct Hashes<'a> {
+    /// The key's and the body's text, as expressions.
+    pub key: &'a str,
+    pub body: &'a str,
+    /// NULL where the row has no body.
+    pub there: &'a str,
+    /// How many cells a part has.
+    pub cells: u32,
+}
+
+impl Hashes<'_> {
+    // A collation other than "C" could hash equal what is not the same.
+    fn key(&self) -> String {
+        format!("hashtextextended({} COLLATE \"C\", 0)", self.key)
+    }
+
+    fn cell(&self) -> String {
+        format!("({} & {})", self.key(), self.cells.saturating_sub(1))
+    }
+
+    fn row(&self) -> String {
+        format!(
+            "hashtextextended({} COLLATE \"C\", {})",
+            self.body,
+            self.key()
+        )
     }
 }
 

@@ -32,8 +32,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use table::Table;
 use whimbrel_model::store::{Description, StatementOutcome};
 use whimbrel_model::{
-    Body, Code, Digest, Document, Key, KeyKind, KeyRange, Limits, Page, Store, StoreError, Write,
-    WriteOutcome,
+    Body, Cell, Cells, Code, DigestLine, Digests, Document, Key, KeyKind, KeyRange, Limits, Page,
+    Store, StoreError, Write, WriteOutcome,
 };
 
 /// Opens the file, or a database in memory (`None`). A file that does not exist is made by the first
@@ -460,15 +460,30 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn digest(
+    async fn digests(
         &self,
         collection: &str,
-        range: &KeyRange,
-    ) -> Result<Option<Digest>, StoreError> {
-        let (collection, range) = (collection.to_owned(), range.clone());
+        cells: &Cells,
+    ) -> Result<Option<Digests>, StoreError> {
+        let (collection, cells) = (collection.to_owned(), cells.clone());
         self.read(move |shared, connection| {
             let table = shared.table(connection, &collection)?;
-            digest::digest(connection, &shared.name, &table, &range)
+            digest::digests(connection, &shared.name, &table, &cells)
+        })
+        .await
+    }
+
+    async fn digest_lines(
+        &self,
+        collection: &str,
+        cells: &Cells,
+        wanted: &[Cell],
+    ) -> Result<Option<Vec<DigestLine>>, StoreError> {
+        let (collection, cells) = (collection.to_owned(), cells.clone());
+        let wanted = wanted.to_vec();
+        self.read(move |shared, connection| {
+            let table = shared.table(connection, &collection)?;
+            digest::lines(connection, &shared.name, &table, &cells, &wanted)
         })
         .await
     }
