@@ -134,9 +134,7 @@ fn log(verbose: u8) {
             .map(|part| format!("whimbrel{part}={level}"))
             .join(",")
     });
-    let wanted = std::env::var("WHIMBREL_LOG")
-        .ok()
-        .or(level);
+    let wanted = std::env::var("WHIMBREL_LOG").ok().or(level);
     let Some(wanted) = wanted else { return };
     let filter = tracing_subscriber::EnvFilter::new(wanted);
     tracing_subscriber::fmt()

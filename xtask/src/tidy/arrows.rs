@@ -31,8 +31,14 @@ const CRATES: &[Crate] = &[
         never: &[],
     },
     Crate {
-        folder: "stores",
+        folder: "firestore",
         ours: &["model"],
+        in_tests: &[],
+        never: TERMINAL,
+    },
+    Crate {
+        folder: "stores",
+        ours: &["model", "firestore"],
         in_tests: &["testkit"],
         never: TERMINAL,
     },
@@ -56,7 +62,7 @@ const CRATES: &[Crate] = &[
     },
     Crate {
         folder: "gateway",
-        ours: &["engine", "model"],
+        ours: &["engine", "firestore", "model"],
         in_tests: &["stores", "transform", "testkit"],
         never: TERMINAL,
     },
@@ -70,6 +76,7 @@ const CRATES: &[Crate] = &[
         folder: "cli",
         ours: &[
             "model",
+            "firestore",
             "stores",
             "transform",
             "archive",
@@ -131,7 +138,7 @@ fn judge(file: &File, rules: &Crate, manifest: &Table, findings: &mut Vec<Findin
 }
 
 fn forbidden(rules: &Crate, name: &str) -> bool {
-    let pure = rules.folder == "model"
+    let pure = ["model", "firestore"].contains(&rules.folder)
         && (RUNTIMES.contains(&name) || DRIVERS.contains(&name) || TERMINAL.contains(&name));
     let driver = rules.folder != "stores" && DRIVERS.contains(&name);
     pure || driver || rules.never.contains(&name)
@@ -229,6 +236,18 @@ mod tests {
             "[dependencies]\na = \"1\"\nwhimbrel-stores.workspace = true",
             &[
                 "Cargo.toml:3: engine must not depend on whimbrel-stores: that is for its tests only",
+            ],
+        );
+        check_manifest(
+            "firestore",
+            "[dependencies]\nhidane-proto = \"1\"\ntokio = \"1\"",
+            &["Cargo.toml:3: firestore must not depend on tokio"],
+        );
+        check_manifest(
+            "gateway",
+            "[dependencies]\nwhimbrel-firestore = \"1\"\nwhimbrel-stores = \"1\"",
+            &[
+                "Cargo.toml:3: gateway must not depend on whimbrel-stores: that is for its tests only",
             ],
         );
         check_manifest(
