@@ -88,7 +88,7 @@ pub async fn run_aggregation(
         None => When::Now,
         Some(ConsistencySelector::Transaction(transaction)) => When::In(transaction),
         Some(ConsistencySelector::NewTransaction(options)) => When::New(options),
-        Some(ConsistencySelector::ReadTime(at)) => When::At(time::from_proto(&at)),
+        Some(ConsistencySelector::ReadTime(at)) => When::at(&at)?,
     };
     let analyze = request.explain_options.map(|options| options.analyze);
     let mut out = Vec::new();

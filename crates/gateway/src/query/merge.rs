@@ -144,7 +144,10 @@ impl Prepared {
         let mut missing = Vec::new();
         let mut walkers = Vec::new();
         for branch in &branches {
-            match (Walker::new(branch, &self.known), &branch.source) {
+            match (
+                Walker::new(branch, &self.known, branches.len()),
+                &branch.source,
+            ) {
                 (Some(walker), _) => walkers.push(walker),
                 (None, Source::Index(definition)) => missing.push(definition.clone()),
                 (None, _) => {}

@@ -8,10 +8,10 @@ use crate::status::invalid;
 use crate::{Gateway, names};
 use std::sync::Arc;
 use tonic::Status;
+use whimbrel_firestore::Place;
 use whimbrel_firestore::v1::partition_query_request::{ConsistencySelector, QueryType};
 use whimbrel_firestore::v1::value::ValueType;
 use whimbrel_firestore::v1::{Cursor, PartitionQueryRequest, PartitionQueryResponse, Value};
-use whimbrel_firestore::{Place, time};
 
 /// Smaller parts are not worth a query of their own.
 const SMALLEST: usize = 128;
@@ -47,7 +47,7 @@ pub async fn partition(
     let page = usize::try_from(request.page_size).map_err(|_| invalid("page_size is negative"))?;
     let when = match request.consistency_selector {
         None => When::Now,
-        Some(ConsistencySelector::ReadTime(at)) => When::At(time::from_proto(&at)),
+        Some(ConsistencySelector::ReadTime(at)) => When::at(&at)?,
     };
     let query = Arc::new(query);
     let (read, execution) = open(gateway, &when, &query).await?;

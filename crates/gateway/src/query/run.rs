@@ -3,6 +3,7 @@
 use super::merge::{Execution, open};
 use super::nearest::Best;
 use super::{Query, explain};
+use crate::documents::to_proto;
 use crate::reads::{Held, Read, When};
 use crate::status::{contention, invalid};
 use crate::{Gateway, names};
@@ -14,8 +15,8 @@ use tonic::Status;
 use whimbrel_firestore::backend::Stored;
 use whimbrel_firestore::v1::run_query_request::{ConsistencySelector, QueryType};
 use whimbrel_firestore::v1::run_query_response::ContinuationSelector;
-use whimbrel_firestore::v1::{Document, ExplainMetrics, RunQueryRequest, RunQueryResponse};
-use whimbrel_firestore::{Place, time, value};
+use whimbrel_firestore::v1::{ExplainMetrics, RunQueryRequest, RunQueryResponse};
+use whimbrel_firestore::{Place, time};
 
 /// How often a query in a transaction begins anew because others changed what it found, before it could be locked.
 const ATTEMPTS: usize = 16;
@@ -37,7 +38,7 @@ pub async fn run_query(
         None => When::Now,
         Some(ConsistencySelector::Transaction(transaction)) => When::In(transaction),
         Some(ConsistencySelector::NewTransaction(options)) => When::New(options),
-        Some(ConsistencySelector::ReadTime(at)) => When::At(time::from_proto(&at)),
+        Some(ConsistencySelector::ReadTime(at)) => When::at(&at)?,
     };
     let analyze = request.explain_options.map(|options| options.analyze);
     if analyze == Some(false) {
@@ -124,9 +125,9 @@ impl Running {
         }
         self.results += documents.len() as u64;
         for (place, stored) in documents {
-            let document = document(&self.query, &place, &stored);
+            let fields = self.query.project(&stored.fields);
             let next = RunQueryResponse {
-                document: Some(document),
+                document: Some(to_proto(&self.query.database, &place, &stored, fields)),
                 ..self.response()
             };
             self.out.extend(self.last.replace(next));
@@ -205,17 +206,5 @@ impl Running {
                 best.offer(place, stored);
             }
         }
-    }
-}
-
-/// A document as responses show it.
-fn document(query: &Query, place: &Place, stored: &Stored) -> Document {
-    let mut fields = query.project(&stored.fields);
-    value::globalize(&mut fields, &query.database);
-    Document {
-        name: names::name(&query.database, place),
-        fields,
-        create_time: Some(time::to_proto(stored.created)),
-        update_time: Some(time::to_proto(stored.updated)),
     }
 }

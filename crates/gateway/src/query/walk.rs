@@ -14,11 +14,11 @@ use tonic::Status;
 use whimbrel_firestore::backend::{Along, Line, Stored, Walk};
 use whimbrel_firestore::{Micros, Place, View};
 
-/// Lines of a page: at first, and at most.
-const FIRST_PAGE: u32 = 64;
+/// Lines of a page: at first, when nothing is known of the documents' sizes, and at most.
+const FIRST_PAGE: u32 = 16;
 const PAGE: u32 = 256;
-/// About so many bytes of documents make a page.
-const PAGE_BYTES: usize = 2 << 20;
+/// About so many bytes of documents make a page (of all walkers of a query together).
+const PAGE_BYTES: usize = 4 << 20;
 
 /// What a query cost.
 #[derive(Clone, Copy, Debug, Default)]
@@ -61,6 +61,8 @@ pub struct Walker {
     /// Lines whose cut keys begin alike, when there are more of them than fit a page.
     run: Option<Run>,
     page: u32,
+    /// Among how many walkers memory is shared.
+    share: u32,
     pub buffer: VecDeque<(Place, Stored)>,
 }
 
@@ -70,9 +72,9 @@ struct Run {
 }
 
 impl Walker {
-    /// `None` where the branch's index is not ready.
+    /// `None` where the branch's index is not ready. `walkers` is how many there are in the query.
     #[must_use]
-    pub fn new(branch: &Branch, known: &Known) -> Option<Self> {
+    pub fn new(branch: &Branch, known: &Known, walkers: usize) -> Option<Self> {
         let along = match &branch.source {
             Source::Index(definition) => {
                 let index = known
@@ -94,14 +96,16 @@ impl Walker {
         if branch.descending {
             left.make_contiguous().reverse();
         }
+        let share = u32::try_from(walkers).unwrap_or(u32::MAX).max(1);
         Some(Self {
+            share,
             exact: branch.exact,
             descending: branch.descending,
             along,
             left,
             named,
             run: None,
-            page: FIRST_PAGE,
+            page: (FIRST_PAGE / share).max(2),
             buffer: VecDeque::new(),
         })
     }
@@ -249,7 +253,7 @@ impl Walker {
         let mut smallest = Smallest::new(reader.query, last);
         let mut interval = Interval::below(&prefix);
         loop {
-            let Some(walk) = self.walk(&interval, PAGE) else {
+            let Some(walk) = self.walk(&interval, FIRST_PAGE) else {
                 break;
             };
             let lines = reader.view.walk(&walk).await.map_err(status::of_store)?;
@@ -261,7 +265,7 @@ impl Walker {
                     smallest.offer(place, stored);
                 }
             }
-            let Some(end) = lines.last().filter(|_| lines.len() == PAGE as usize) else {
+            let Some(end) = lines.last().filter(|_| lines.len() == FIRST_PAGE as usize) else {
                 break;
             };
             pass(&mut interval, &end.key, self.descending);
@@ -316,7 +320,7 @@ impl Walker {
             .map(size);
         let largest = sizes.max().unwrap_or(0).max(1);
         let fit = u32::try_from(PAGE_BYTES / largest).unwrap_or(PAGE);
-        self.page = (self.page * 2).min(PAGE).min(fit).max(4);
+        self.page = (self.page * 4).min(PAGE.min(fit) / self.share).max(2);
     }
 }
 
@@ -440,9 +444,7 @@ impl<'a> Smallest<'a> {
         }
         self.bytes += size(stored);
         self.kept.insert(at, (place.clone(), stored.clone()));
-        while self.kept.len() > 1
-            && (self.kept.len() > PAGE as usize || self.bytes > 4 * PAGE_BYTES)
-        {
+        while self.kept.len() > 1 && (self.kept.len() > PAGE as usize || self.bytes > PAGE_BYTES) {
             if let Some((_, last)) = self.kept.pop() {
                 self.bytes -= size(&last);
                 self.more = true;
