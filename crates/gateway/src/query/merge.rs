@@ -423,12 +423,17 @@ async fn walkable(
     else {
         return Ok(Some(branch));
     };
-    if branch.is_empty() || !may_have_numbers(collection, keys, view).await? {
+    // Bounds in keys take numbers for smaller than everything: what they leave out may yet be there.
+    let by_name = query.branch_by_name(&branch.conjunction);
+    if by_name.as_ref().is_none_or(Branch::is_empty) {
+        return Ok(None);
+    }
+    if !may_have_numbers(collection, keys, view).await? {
         return Ok(Some(branch));
     }
     match gather(query, collection, keys, view).await? {
         Some(paths) => Ok(Some(Branch::named(paths, &branch.conjunction))),
-        None => Ok(query.branch_by_name(&branch.conjunction)),
+        None => Ok(by_name),
     }
 }
 
@@ -494,15 +499,21 @@ async fn kindless(
         return Ok(());
     };
     let conjunctions = query.conjunctions()?;
-    let named = |conjunction: &&Conjunction| name_of(conjunction).is_some();
-    for conjunction in conjunctions.iter().filter(named) {
-        let path = name_of(conjunction).map(str::to_owned);
-        resolved.push(Branch::named(path.into_iter().collect(), conjunction));
+    let collections = view.collections().await.map_err(status::of_store)?;
+    for conjunction in &conjunctions {
+        let Some(path) = name_of(conjunction) else {
+            continue;
+        };
+        // What is asked for by name may be where no document can be.
+        let is_there =
+            Place::of_path(path).is_some_and(|place| collections.contains(&place.collection));
+        if is_there {
+            resolved.push(Branch::named(vec![path.to_owned()], conjunction));
+        }
     }
-    if !conjunctions.is_empty() && conjunctions.iter().all(|c| name_of(c).is_some()) {
+    if conjunctions.iter().all(|one| name_of(one).is_some()) {
         return Ok(());
     }
-    let collections = view.collections().await.map_err(status::of_store)?;
     let mut by_id: BTreeMap<&str, Vec<&Arc<str>>> = BTreeMap::new();
     for collection in collections.iter().filter(|name| query.covers(name)) {
         by_id.entry(id_of(collection)).or_default().push(collection);

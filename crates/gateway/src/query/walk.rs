@@ -144,7 +144,12 @@ impl Walker {
         stats: &mut Stats,
     ) -> Result<(), Status> {
         let most = self.named.len().min(FIRST_PAGE as usize);
-        let places: Vec<Place> = self.named.drain(..most).collect();
+        // What is asked for by name may be anywhere, also where no document can be.
+        let places: Vec<Place> = self
+            .named
+            .drain(..most)
+            .filter(|place| reader.query.covers(&place.collection))
+            .collect();
         let found = reader
             .view
             .get(&places, None)
