@@ -298,7 +298,8 @@ impl State {
             return;
         };
         if let Some(held) = index.lines.get_mut(key) {
-            if held.until <= oldest_view {
+            // A line that came back meanwhile holds until the greatest time there is, and so long looks an absent view.
+            if held.until <= oldest_view && held.until < Micros::MAX {
                 index.lines.remove(key);
             } else {
                 held.earlier.retain(|(_, until)| *until > oldest_view);
