@@ -4,7 +4,7 @@
 
 /// One statement, without its semicolon.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Piece<'t> {
+pub(crate) struct Piece<'t> {
     pub text: &'t str,
     /// The line that it begins in, from 1.
     pub line: usize,

@@ -8,7 +8,7 @@ use super::table::{Payload, quoted};
 use super::wire::Wire;
 
 #[derive(Debug)]
-pub(crate) struct Sql {
+pub(super) struct Sql {
     table: String,
     keys: Vec<Part>,
     /// Quoted, with the table's alias: `t."id"`.
@@ -371,7 +371,7 @@ impl Sql {
 }
 
 /// What digests are made of.
-pub(super) struct Hashes<'a> {
+pub(crate) struct Hashes<'a> {
     /// The key's and the body's text, as expressions.
     pub key: &'a str,
     pub body: &'a str,
