@@ -153,6 +153,14 @@ impl Store for FaultyStore {
         self.inner.limits()
     }
 
+    fn held_key(&self, collection: &str, key: &Key) -> Option<Key> {
+        self.inner.held_key(collection, key)
+    }
+
+    fn not_carried(&self) -> Option<&'static str> {
+        self.inner.not_carried()
+    }
+
     async fn collections(&self) -> Result<Vec<String>, StoreError> {
         self.read().await?;
         self.inner.collections().await

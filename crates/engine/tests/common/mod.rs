@@ -6,6 +6,7 @@ pub mod scene;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use whimbrel_engine::{
     Clock, Engine, JobOptions, Ledger, NativeVersion, PROVENANCE, Place, SystemClock, UpgradeJob,
@@ -172,14 +173,27 @@ pub fn conversation(i: usize) -> (Key, String) {
 /// The PostgreSQL that `cargo xtask test` starts. Without it the test fails, unless it was said that no
 /// server is there.
 pub fn postgres() -> Option<String> {
-    match std::env::var("WHIMBREL_TEST_POSTGRES") {
+    server("WHIMBREL_TEST_POSTGRES")
+}
+
+/// A database of the test's own in the Firestore emulator that `cargo xtask test` starts.
+pub fn firestore() -> Option<String> {
+    static USED: AtomicU32 = AtomicU32::new(0);
+    let host = server("WHIMBREL_TEST_FIRESTORE")?;
+    let number = USED.fetch_add(1, Ordering::Relaxed);
+    let project = format!("engine-{}-{number}", std::process::id());
+    Some(format!("firestore://{project}?emulator={host}"))
+}
+
+fn server(variable: &str) -> Option<String> {
+    match std::env::var(variable) {
         Ok(url) => Some(url),
         Err(_) if std::env::var("WHIMBREL_TEST_WITHOUT_SERVERS").is_ok_and(|v| v == "1") => {
-            println!("SKIPPED: WHIMBREL_TEST_POSTGRES is not set");
+            println!("SKIPPED: {variable} is not set");
             None
         }
         Err(_) => panic!(
-            "WHIMBREL_TEST_POSTGRES is not set: run `cargo xtask test`, which starts a server, or set \
+            "{variable} is not set: run `cargo xtask test`, which starts a server, or set \
              WHIMBREL_TEST_WITHOUT_SERVERS=1"
         ),
     }

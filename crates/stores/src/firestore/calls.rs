@@ -65,13 +65,16 @@ impl Calls {
         let mut renewed = false;
         loop {
             let metadata = self.upstream.metadata().await?;
+            let authorization = metadata.get("authorization").cloned();
             let answer = tokio::time::timeout(LIMIT, call(self.client(), metadata)).await;
             let answer =
                 answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time")));
             match answer {
                 Err(status) if status.code() == Code::Unauthenticated && !renewed => {
                     renewed = true;
-                    self.upstream.renew().await;
+                    if let Some(refused) = &authorization {
+                        self.upstream.refused(refused).await;
+                    }
                 }
                 answer => return Ok(answer),
             }

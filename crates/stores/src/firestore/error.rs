@@ -10,7 +10,14 @@ const WORDS: usize = 400;
 /// Of a call that read: it can be made again.
 pub(super) fn read_error(store: &str, doing: &str, status: &Status) -> StoreError {
     let (kind, code) = classify(status);
-    let message = format!("{doing}: {}{}", words(status), hint(status));
+    let hint = match status.code() {
+        // What a read is refused for is its time, mostly.
+        Rpc::FailedPrecondition | Rpc::InvalidArgument => {
+            "; a snapshot can be read for an hour, and for days with point-in-time recovery and read_time=minute"
+        }
+        _ => hint(status),
+    };
+    let message = format!("{doing}: {}{hint}", words(status));
     StoreError::new(kind, code, store, message)
 }
 

@@ -276,6 +276,15 @@ impl Store for FirestoreStore {
         Ok(bodies.into_iter().map(|one| held(one, database)).collect())
     }
 
+    fn held_key(&self, collection: &str, key: &Key) -> Option<Key> {
+        let collection = Collection::new(self.place(collection))?;
+        collection.key_of(&collection.path_of(key).ok()?)
+    }
+
+    fn not_carried(&self) -> Option<&'static str> {
+        Some("when documents were created and last changed (create_time, update_time)")
+    }
+
     async fn write(&self, writes: &[Write]) -> Result<Vec<WriteOutcome>, StoreError> {
         self.writable()?;
         let mut collections = HashMap::new();

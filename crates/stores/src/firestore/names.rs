@@ -118,7 +118,7 @@ fn wrong_id(id: &str, document: bool) -> Option<String> {
         "is . or .., which no id may be"
     } else if id.len() > ID_BYTES {
         "has more than 1,500 bytes"
-    } else if reserved && !(document && numeric_id(id).is_some()) {
+    } else if reserved && !(document && numeric_id(id).is_some_and(|n| n != 0)) {
         "begins and ends with __, which is reserved"
     } else {
         return None;
@@ -168,7 +168,9 @@ mod tests {
     fn what_is_no_id_is_told() {
         let users = Collection::new("users").unwrap();
         let long = "x".repeat(1501);
-        for key in ["", ".", "..", "a/b", "__x__", "____", "__idx__", &long] {
+        for key in [
+            "", ".", "..", "a/b", "__x__", "____", "__idx__", "__id0__", &long,
+        ] {
             assert!(users.path_of(&Key::text(key)).is_err(), "{key}");
         }
         assert!(users.path_of(&Key::text("x".repeat(1500))).is_ok());

@@ -5,6 +5,7 @@ use super::names::{self, Collection};
 use super::query::{Rows, Walk};
 use super::{FirestoreStore, revision};
 use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
 use whimbrel_firestore::v1::{self, BatchGetDocumentsRequest, ListCollectionIdsRequest};
 use whimbrel_firestore::v1::{
     DocumentMask, batch_get_documents_request, batch_get_documents_response,
@@ -18,6 +19,8 @@ use whimbrel_model::{Body, Document, Key, KeyRange, Page, StoreError};
 const NAMES: usize = 3000;
 /// Documents asked for at once.
 const GETS: usize = 300;
+/// Whoever only wants to know about how many there are does not wait longer.
+const SOON: Duration = Duration::from_secs(5);
 /// Where the server does not cut a collection, its keys are sampled: at most so many are kept.
 const SAMPLES: usize = 4096;
 /// A collection that the server does not cut although it could is small. Only so many names are looked at.
@@ -189,10 +192,11 @@ impl FirestoreStore {
         Ok(count)
     }
 
-    /// About how many documents there are, counted by the server.
+    /// About how many documents there are, if the server has counted them soon.
     pub(super) async fn estimate(&self, collection: &Collection) -> Option<u64> {
         let walk = Walk::of(collection);
-        self.calls.counted(&walk, self.read_time).await.ok()
+        let counting = self.calls.counted(&walk, self.read_time);
+        tokio::time::timeout(SOON, counting).await.ok()?.ok()
     }
 
     /// Calls `see` with every key of a walk, until it says that it has seen enough. Says whether it saw all.
@@ -273,16 +277,14 @@ impl FirestoreStore {
             .filter_map(|name| database.relative(name))
             .filter(|path| collection.key_of(path).is_some())
             .filter(|path| {
-                let after = walk.after.as_deref();
+                let (after, through) = (walk.after.as_deref(), walk.through.as_deref());
                 after.is_none_or(|after| names::compare(path, after).is_gt())
+                    && through.is_none_or(|through| names::compare(path, through).is_lt())
             })
             .collect();
         paths.sort_by(|a, b| names::compare(a, b));
         paths.dedup();
-        let Some(last) = self
-            .last_key(collection, walk, paths.last().copied())
-            .await?
-        else {
+        let Some(last) = self.last_key(collection, walk, &paths).await? else {
             return Ok(Vec::new());
         };
         let end = collection.path_of(&last).unwrap_or_default();
@@ -295,12 +297,12 @@ impl FirestoreStore {
         Ok(ranges(range.after.clone(), ends))
     }
 
-    /// The greatest key of a walk.
+    /// The greatest key of a walk; `points` are paths on it, in order.
     async fn last_key(
         &self,
         collection: &Collection,
         walk: Walk<'_>,
-        near: Option<&str>,
+        points: &[&str],
     ) -> Result<Option<Key>, StoreError> {
         let mut back = Walk {
             names_only: true,
@@ -324,23 +326,24 @@ impl FirestoreStore {
             back.through = rows.documents.last().and_then(|last| self.path(last));
             limit = NAMES;
         }
-        let mut last = None;
-        let forward = |after| Walk {
-            after,
-            ..walk.clone()
-        };
-        let near = near.map(str::to_owned).or_else(|| walk.after.clone());
-        let mut note = |key| {
-            last = Some(key);
-            true
-        };
-        self.each_key(collection, forward(near.clone()), &mut note)
-            .await?;
-        if last.is_none() && near.is_some() {
-            // Nothing is behind the point itself.
-            last = near.and_then(|path| collection.key_of(&path));
+        // From the last point on; from one before it, where nothing is there any more.
+        let starts = points.iter().rev().map(|point| Some((*point).to_owned()));
+        for after in starts.chain([walk.after.clone()]) {
+            let mut last = None;
+            let mut note = |key| {
+                last = Some(key);
+                true
+            };
+            let walk = Walk {
+                after,
+                ..walk.clone()
+            };
+            self.each_key(collection, walk, &mut note).await?;
+            if last.is_some() {
+                return Ok(last);
+            }
         }
-        Ok(last)
+        Ok(None)
     }
 
     /// Quantiles of all keys, or of a sample of them where there are many. Nothing where there are more than `most`.

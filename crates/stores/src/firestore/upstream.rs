@@ -101,6 +101,13 @@ impl Upstream {
         }
     }
 
+    /// The same, where the refused metadata are known: a token that somebody renewed meanwhile stays.
+    pub(super) async fn refused(&self, authorization: &MetadataValue<Ascii>) {
+        let text = authorization.to_str().unwrap_or_default();
+        let token = text.strip_prefix("Bearer ").unwrap_or_default();
+        self.credentials.forget(token).await;
+    }
+
     pub(super) async fn metadata(&self) -> Result<MetadataMap, StoreError> {
         let token = self.credentials.token().await?;
         let mut bearer = self.value(&format!("Bearer {token}"))?;
