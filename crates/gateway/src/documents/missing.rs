@@ -237,13 +237,18 @@ impl Source<'_> {
         if let Some(longer) = self.seek(from, slash).await? {
             return self.shortest(longer, Some(id)).await.map(Some);
         }
-        let from = match behind(&format!("{key}/")) {
-            Bound::Excluded(end) => Bound::Included(end),
-            other => other,
-        };
-        match self.seek(from, behind(self.keys)).await? {
-            Some(next) => self.shortest(next, Some(id)).await.map(Some),
-            None => Ok(None),
+        let mut passed = id.to_owned();
+        loop {
+            let from = match behind(&format!("{}{passed}/", self.keys)) {
+                Bound::Excluded(end) => Bound::Included(end),
+                other => other,
+            };
+            match self.seek(from, behind(self.keys)).await? {
+                // What the id begins with came before it, but its keys lie behind.
+                Some(shorter) if shorter.as_str() <= id => passed = shorter,
+                Some(next) => return self.shortest(next, Some(id)).await.map(Some),
+                None => return Ok(None),
+            }
         }
     }
 
