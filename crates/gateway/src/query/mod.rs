@@ -18,6 +18,8 @@ mod nearest;
 mod parse;
 mod partition;
 pub mod plan;
+mod position;
+mod resolve;
 mod run;
 mod scope;
 mod walk;

@@ -5,9 +5,10 @@
 //! that equalities, the first order's inequalities, cursors and names give are the conjunction's documents.
 //! What no bound can say (an inequality on a second field) is judged on the documents.
 
-use super::filter::{Conjunction, Field, Op, Test, is_null, path_of};
+use super::filter::{Conjunction, Field, Op, Test, path_of};
 use super::index::{Definition, How, Index, Known, Over, database_of};
-use super::key::{Cut, Interval, Intervals, behind, invert, push_name, push_value};
+use super::key::{Interval, Intervals, push_value};
+use super::position::{Element, Position, Space, narrow};
 use super::scope::Scope;
 use super::{Cursor, Order, Query};
 use std::cmp::Ordering;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use tonic::Status;
 use whimbrel_firestore::core::field_path::FieldPath;
 use whimbrel_firestore::core::key::{encode_path_prefix, path_subtree_end};
-use whimbrel_firestore::core::order::{compare, compare_paths, numeric_id};
+use whimbrel_firestore::core::order::{compare, numeric_id};
 use whimbrel_firestore::v1::Value;
 use whimbrel_firestore::v1::value::ValueType;
 
@@ -410,189 +411,6 @@ fn serving(known: &Known, wanted: &Definition, fixed: usize) -> Option<Definitio
         .over(&wanted.over)
         .find(serves)
         .map(|index| (*index.definition).clone())
-}
-
-/// How values and names lie in what is walked.
-enum Space {
-    Lines {
-        /// The ids that every name begins with and that lines leave out.
-        skip: Vec<String>,
-        /// Which of the ordered fields, and the name behind them, descend.
-        directions: Vec<bool>,
-    },
-    Keys {
-        collection: Arc<str>,
-        keys: String,
-    },
-}
-
-/// What a value is among the lines with the same values before it.
-enum Element {
-    /// The lines that go on with these bytes.
-    At(Vec<u8>),
-    /// The one key that goes on with exactly these bytes.
-    Key(Vec<u8>),
-    /// None: the point right behind the one key that goes on with exactly these bytes.
-    BehindKey(Vec<u8>),
-    BeforeAll,
-    BehindAll,
-}
-
-impl Space {
-    /// `at` counts the ordered fields.
-    fn element(&self, field: &Field, value: &Value, at: usize) -> Element {
-        match (self, field) {
-            (Self::Lines { directions, .. }, Field::Path(_)) => {
-                let mut bytes = Vec::new();
-                let descending = directions.get(at).copied().unwrap_or(false);
-                push_value(&mut bytes, value, descending);
-                Element::At(bytes)
-            }
-            (Self::Lines { skip, directions }, Field::Name) => {
-                let descending = directions.last().copied().unwrap_or(false);
-                name_in_lines(skip, path_of(value), descending)
-            }
-            (Self::Keys { .. }, Field::Path(_)) => Element::BeforeAll,
-            (Self::Keys { collection, keys }, Field::Name) => {
-                name_in_keys(collection, keys, path_of(value))
-            }
-        }
-    }
-}
-
-/// Where a name lies among lines whose names all begin with the ids `skip`.
-fn name_in_lines(skip: &[String], path: &str, descending: bool) -> Element {
-    let all = encode_path_prefix(skip.iter().map(String::as_str));
-    let mut whole = Vec::new();
-    push_name(&mut whole, path.split('/'), false);
-    match whole.strip_prefix(all.as_slice()) {
-        Some(rest) if !rest.is_empty() => {
-            let mut rest = rest.to_vec();
-            if descending {
-                invert(&mut rest);
-            }
-            Element::At(rest)
-        }
-        _ if (whole < all) != descending => Element::BeforeAll,
-        _ => Element::BehindAll,
-    }
-}
-
-/// Where a name lies among the keys of a collection without numeric ids: those come before all others.
-fn name_in_keys(collection: &str, keys: &str, path: &str) -> Element {
-    let ids: Vec<&str> = path.split('/').collect();
-    let mut above = Vec::new();
-    let mut parents = keys.split_terminator('/');
-    for id in collection.split('/') {
-        above.push(id);
-        above.extend(parents.next());
-    }
-    match ids.strip_prefix(above.as_slice()) {
-        Some([id, ..]) if is_numeric(id) => Element::BeforeAll,
-        Some([id]) => Element::Key(id.as_bytes().to_vec()),
-        Some([id, ..]) => Element::BehindKey(id.as_bytes().to_vec()),
-        _ if compare_paths(ids.iter().copied(), above).is_lt() => Element::BeforeAll,
-        _ => Element::BehindAll,
-    }
-}
-
-/// A point, or the stretch of lines that a value has.
-struct Position {
-    before: Cut,
-    after: Cut,
-}
-
-impl Position {
-    fn new(prefix: &[u8], element: &Element) -> Self {
-        match element {
-            Element::At(bytes) => Self::at(&[prefix, bytes].concat()),
-            Element::Key(key) => {
-                let key = [prefix, key].concat();
-                Self {
-                    after: Some([key.as_slice(), &[0]].concat()),
-                    before: Some(key),
-                }
-            }
-            Element::BehindKey(key) => {
-                let point = Some([prefix, key, &[0]].concat());
-                Self {
-                    before: point.clone(),
-                    after: point,
-                }
-            }
-            Element::BeforeAll => Self::before_all(prefix),
-            Element::BehindAll => Self::behind_all(prefix),
-        }
-    }
-
-    fn at(bytes: &[u8]) -> Self {
-        Self {
-            before: Some(bytes.to_vec()),
-            after: behind(bytes),
-        }
-    }
-
-    fn before_all(prefix: &[u8]) -> Self {
-        Self {
-            before: Some(prefix.to_vec()),
-            after: Some(prefix.to_vec()),
-        }
-    }
-
-    fn behind_all(prefix: &[u8]) -> Self {
-        Self {
-            before: behind(prefix),
-            after: behind(prefix),
-        }
-    }
-}
-
-/// Leaves out what the first order's inequality excludes.
-fn narrow(intervals: &mut Intervals, test: &Test, space: &Space, prefix: &[u8]) {
-    let position = |value: &Value| Position::new(prefix, &space.element(&test.field, value, 0));
-    if test.field != Field::Name {
-        match test.values.first() {
-            // Ranges stay within the type of their value.
-            Some(value) if !matches!(test.op, Op::NotEqual | Op::NotIn) => {
-                let mut encoded = Vec::new();
-                push_value(&mut encoded, value, false);
-                let kind = [prefix, &encoded[..1]].concat();
-                intervals.start_at(&Some(kind.clone()));
-                intervals.end_at(&behind(&kind));
-            }
-            _ => {
-                let mut null = Vec::new();
-                push_value(&mut null, &Value { value_type: None }, false);
-                intervals.start_at(&behind(&[prefix, &null].concat()));
-            }
-        }
-    }
-    let mut without = |value: &Value| {
-        let position = position(value);
-        intervals.leave_out(&position.before, &position.after);
-    };
-    match test.op {
-        Op::NotEqual | Op::NotIn => test
-            .values
-            .iter()
-            .filter(|value| !is_null(value) && !super::filter::is_nan(value))
-            .for_each(&mut without),
-        Op::IsNotNan => without(&Value {
-            value_type: Some(ValueType::DoubleValue(f64::NAN)),
-        }),
-        _ => {
-            let Some(position) = test.values.first().map(position) else {
-                return;
-            };
-            match test.op {
-                Op::Less => intervals.end_at(&position.before),
-                Op::LessOrEqual => intervals.end_at(&position.after),
-                Op::Greater => intervals.start_at(&position.after),
-                Op::GreaterOrEqual => intervals.start_at(&position.before),
-                _ => {}
-            }
-        }
-    }
 }
 
 /// Whether an id has a place of its own in the order of names.
