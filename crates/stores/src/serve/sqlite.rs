@@ -20,6 +20,7 @@ use catalog::{Catalog, Surveyor, schema_version};
 use read::Reader;
 use rusqlite::{Connection, OptionalExtension};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use view::SqliteView;
 use whimbrel_firestore::backend::{Decide, Foreign, IndexId, IndexState, Stored};
@@ -70,6 +71,7 @@ pub(super) async fn open(
                 options,
                 file,
                 catalog: RwLock::default(),
+                fires: AtomicBool::new(true),
                 idle: Mutex::default(),
                 _lock: lock,
             });
@@ -165,6 +167,8 @@ struct Shared {
     options: OpenOptions,
     file: File,
     catalog: RwLock<Arc<Catalog>>,
+    /// Whether the connection that writes fires triggers.
+    fires: AtomicBool,
     /// Connections that only read, outside of any transaction.
     idle: Mutex<Vec<Connection>>,
     /// Held for as long as the database is served.
@@ -279,7 +283,7 @@ impl Backend for SqliteBackend {
     }
 
     async fn view(&self) -> Result<Box<dyn View>, StoreError> {
-        Ok(Box::new(SqliteView::new(self.reader().await?)))
+        Ok(Box::new(SqliteView::new(self.reader().await?)?))
     }
 
     async fn commit(&self, touch: &[Place], decide: Decide) -> Result<(), StoreError> {
@@ -298,7 +302,7 @@ impl Backend for SqliteBackend {
     }
 
     async fn last_commit(&self) -> Result<Micros, StoreError> {
-        Ok(self.reader().await?.last.at)
+        Ok(self.reader().await?.last()?.at)
     }
 
     async fn foreign(&self, limit: u32) -> Result<Foreign, StoreError> {

@@ -17,7 +17,7 @@ pub(crate) struct Table {
     pub(crate) keys: Vec<KeyColumn>,
     pub(crate) payload: Payload,
     /// The name under which a row's id can be asked for; `None` where the table has none.
-    pub(super) rowid: Option<&'static str>,
+    pub(crate) rowid: Option<&'static str>,
     /// The key is the row id itself.
     pub(super) key_is_rowid: bool,
     pub(super) plain: bool,

@@ -1,6 +1,6 @@
 //! Which tables are served, as which collections.
 
-use super::layout::{NOW, Watched, trigger_prefix};
+use super::layout::{NOW, Watched, times_table, trigger_prefix};
 use crate::sqlite::error::{store_error, terminal};
 use crate::sqlite::one_key;
 use crate::sqlite::sql::quote;
@@ -16,6 +16,9 @@ use whimbrel_model::{Code, KeyKind, StoreError};
 #[derive(Clone, Debug, Default)]
 pub(super) struct Catalog {
     pub(super) version: i64,
+    /// Whether a write of the gateway's can change another document than the one it names: by triggers of the
+    /// app's own, or by what references a table.
+    pub(super) chained: bool,
     entries: BTreeMap<Arc<str>, Entry>,
     by_id: HashMap<i64, Arc<Served>>,
 }
@@ -36,11 +39,23 @@ pub(super) struct Served {
     /// Since when it is served: what stood there before counts as made then.
     pub(super) adopted: Micros,
     pub(super) blob: bool,
-    /// The statements; names in them are quoted.
+    /// Whether a row's id is a number of its own, and not the key.
+    pub(super) rowid: bool,
+    /// The statements; names in them are quoted. A row with its times, by its key.
     pub(super) get: String,
-    pub(super) upsert: String,
+    /// A row's change, by its key.
+    pub(super) change: String,
+    /// Key and data.
+    pub(super) insert: String,
+    /// Row and data.
+    pub(super) update: String,
     pub(super) delete: String,
+    /// Row, key, created, updated, change.
+    pub(super) time: String,
+    pub(super) no_time: String,
     pub(super) any: String,
+    /// Of tables that just came: what stands there, as changes.
+    pub(super) tell: String,
     pub(super) from: String,
     pub(super) key: String,
     pub(super) data: String,
@@ -48,28 +63,42 @@ pub(super) struct Served {
 
 impl Served {
     fn new(id: i64, name: &str, adopted: Micros, table: &Table, key: &str) -> Self {
-        let (key, data) = (
-            format!("d.{}", quote(key)),
-            format!("d.{}", table.sql.data()),
-        );
-        let times =
-            format!("LEFT JOIN _whimbrel_times AS t ON t.collection = {id} AND t.key = {key}");
         let plain = quote(&table.name);
+        let (bare, data) = (quote(key), table.sql.data());
+        let row = table.rowid.unwrap_or(&bare);
+        let times = times_table(id);
+        let join = format!("LEFT JOIN {times} AS t ON t.id = d.{row} AND t.key = d.{bare}");
+        let texts = format!("d.{bare} >= '' AND d.{bare} < x''");
         Self {
             id,
             name: name.into(),
             table: table.name.clone(),
             adopted,
             blob: matches!(table.payload, Payload::Json { blob: true }),
+            rowid: table.rowid.is_some(),
             get: format!(
-                "SELECT {data}, t.created, t.updated, t.seq FROM {plain} AS d {times} WHERE {key} = ?1"
+                "SELECT d.{data}, t.created, t.updated, t.seq, d.{row} \
+                 FROM {plain} AS d {join} WHERE d.{bare} = ?1"
             ),
-            upsert: table.sql.upsert.clone(),
-            delete: table.sql.delete.clone(),
-            any: format!("SELECT 1 FROM {plain} AS d WHERE {key} >= '' AND {key} < x'' LIMIT 1"),
-            from: format!("{} {times}", table.sql.indexed("d")),
-            key,
-            data,
+            change: format!("SELECT t.seq FROM {plain} AS d {join} WHERE d.{bare} = ?1"),
+            insert: format!("INSERT OR ABORT INTO {plain} ({bare}, {data}) VALUES (?1, ?2)"),
+            update: format!("UPDATE OR ABORT {plain} SET {data} = ?2 WHERE {row} = ?1"),
+            delete: format!("DELETE FROM {plain} WHERE {row} = ?1"),
+            time: format!(
+                "INSERT OR REPLACE INTO {times} (id, key, created, updated, seq) VALUES (?1, ?2, ?3, ?4, ?5)"
+            ),
+            no_time: format!("DELETE FROM {times} WHERE id = ?1"),
+            any: format!("SELECT 1 FROM {plain} AS d WHERE {texts} LIMIT 1"),
+            tell: format!(
+                "INSERT INTO _whimbrel_log (at, collection, key, other)
+                 SELECT {adopted}, {id}, d.{bare}, 1 FROM {plain} AS d WHERE {texts};
+                 INSERT INTO {times} (id, key, created, updated, seq)
+                 SELECT d.{row}, l.key, l.at, l.at, l.seq FROM _whimbrel_log AS l
+                 JOIN {plain} AS d ON d.{bare} = l.key WHERE l.collection = {id};"
+            ),
+            from: format!("{} {join}", table.sql.indexed("d")),
+            key: format!("d.{bare}"),
+            data: format!("d.{data}"),
         }
     }
 }
@@ -191,8 +220,18 @@ impl Surveyor<'_> {
         }
         self.let_go(&known, &kept, &triggers)
             .map_err(|e| self.failed(e))?;
+        catalog.chained = self.chained().map_err(|e| self.failed(e))?;
         catalog.version = schema_version(self.connection).map_err(|e| self.failed(e))?;
         Ok(catalog)
+    }
+
+    fn chained(&self) -> rusqlite::Result<bool> {
+        self.connection
+            .prepare_cached(
+                "SELECT 1 FROM sqlite_master WHERE name NOT LIKE '\\_whimbrel\\_%' ESCAPE '\\'
+                 AND (type = 'trigger' OR (type = 'table' AND sql LIKE '%REFERENCES%'))",
+            )?
+            .exists([])
     }
 
     /// Makes a table for a collection that has none, at a time after the last change's.
@@ -383,8 +422,17 @@ impl Surveyor<'_> {
             table: &served.table,
             key,
             data: &data,
+            rowid: table.rowid,
             adopted: served.adopted,
         };
+        let times = times_table(served.id);
+        let timed = self
+            .connection
+            .prepare_cached("SELECT 1 FROM sqlite_master WHERE name = ?1")?
+            .exists([&times])?;
+        if !timed {
+            self.connection.execute_batch(&watched.times())?;
+        }
         for (name, sql) in watched.triggers() {
             match there.remove(&name) {
                 Some((_, text)) if text == sql => continue,
@@ -410,15 +458,7 @@ impl Surveyor<'_> {
         if !indexed {
             return Ok(());
         }
-        let (id, key, table) = (served.id, &served.key, quote(&served.table));
-        let texts = format!("FROM {table} AS d WHERE {key} >= '' AND {key} < x''");
-        self.connection.execute_batch(&format!(
-            "INSERT INTO _whimbrel_log (at, collection, key, other)
-             SELECT {adopted}, {id}, {key}, 1 {texts};
-             INSERT INTO _whimbrel_times (collection, key, created, updated, seq)
-             SELECT collection, key, at, at, seq FROM _whimbrel_log WHERE collection = {id};",
-            adopted = served.adopted,
-        ))
+        self.connection.execute_batch(&served.tell)
     }
 
     /// Forgets the tables that are no more, or no more what they were.
@@ -427,9 +467,12 @@ impl Surveyor<'_> {
             self.drop_trigger(name)?;
         }
         for gone in known.iter().filter(|known| !kept.contains(&known.id)) {
+            let times = times_table(gone.id);
+            self.connection
+                .execute_batch(&format!("DROP TABLE IF EXISTS {times}"))?;
             for sql in [
                 "UPDATE _whimbrel_collections SET name = NULL, tbl = NULL WHERE id = ?1",
-                "DELETE FROM _whimbrel_times WHERE collection = ?1",
+                "DELETE FROM _whimbrel_gone WHERE collection = ?1",
                 "DELETE FROM _whimbrel_lines WHERE collection = ?1",
             ] {
                 self.connection.prepare_cached(sql)?.execute([gone.id])?;

@@ -1,12 +1,16 @@
 //! Writing.
 
 use super::catalog::{Catalog, Served, schema_version};
-use super::read::{Raw, Seen, There, last, seen, warn_unreadable};
+use super::read::{Raw, Seen, There, gone, last, warn_unreadable};
 use super::{Shared, data};
 use crate::sqlite::error::{commit_error, refusal, store_error, terminal};
-use rusqlite::{Connection, params};
+use rusqlite::config::DbConfig;
+use rusqlite::types::Value;
+use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use whimbrel_firestore::backend::{Batch, Decide, Found, IndexLine, Put, Stored};
 use whimbrel_firestore::{Micros, Place};
@@ -65,12 +69,27 @@ fn write(
     if schema_version(connection).map_err(failed)? != known {
         catalog = Arc::new(shared.surveyor(connection).survey()?);
     }
+    // Where nothing but the gateway's own rows can change, its triggers have nothing to note.
+    let fires = catalog.chained;
+    if shared.fires.load(Ordering::Relaxed) != fires {
+        connection
+            .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, fires)
+            .map_err(failed)?;
+        shared.fires.store(fires, Ordering::Relaxed);
+    }
     let last = last(connection).map_err(failed)?;
+    let any_gone = connection
+        .prepare_cached("SELECT 1 FROM _whimbrel_gone LIMIT 1")
+        .and_then(|mut statement| statement.exists([]))
+        .map_err(failed)?;
     let mut writer = Writer {
         connection,
         shared,
         catalog,
+        statements: HashMap::new(),
+        log: connection.prepare_cached(LOG).map_err(failed)?,
         before: HashMap::with_capacity(touch.len()),
+        any_gone,
         seq: last.seq,
         at: last.at,
     };
@@ -81,18 +100,49 @@ fn write(
     Ok((catalog.version != known).then_some(catalog))
 }
 
+const LOG: &str = "INSERT INTO _whimbrel_log (at, collection, key, data, created, updated, since)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+
 struct Writer<'c> {
     connection: &'c Connection,
     shared: &'c Shared,
     catalog: Arc<Catalog>,
+    /// By the collection's number. Finding them ready on the connection each time takes as long as running them.
+    statements: HashMap<i64, Statements<'c>>,
+    log: CachedStatement<'c>,
     /// What was found of each place that has a table.
     before: HashMap<Place, Seen>,
+    /// Whether any document's deletion is remembered.
+    any_gone: bool,
     /// The last change, and its time.
     seq: i64,
     at: Micros,
 }
 
-impl Writer<'_> {
+/// Of one table.
+struct Statements<'c> {
+    get: CachedStatement<'c>,
+    insert: CachedStatement<'c>,
+    update: CachedStatement<'c>,
+    delete: CachedStatement<'c>,
+    time: CachedStatement<'c>,
+    no_time: CachedStatement<'c>,
+}
+
+impl<'c> Statements<'c> {
+    fn new(connection: &'c Connection, served: &Served) -> rusqlite::Result<Self> {
+        Ok(Self {
+            get: connection.prepare_cached(&served.get)?,
+            insert: connection.prepare_cached(&served.insert)?,
+            update: connection.prepare_cached(&served.update)?,
+            delete: connection.prepare_cached(&served.delete)?,
+            time: connection.prepare_cached(&served.time)?,
+            no_time: connection.prepare_cached(&served.no_time)?,
+        })
+    }
+}
+
+impl<'c> Writer<'c> {
     fn failed(&self, error: rusqlite::Error) -> StoreError {
         store_error(&self.shared.name, "write the batch", error)
     }
@@ -100,12 +150,14 @@ impl Writer<'_> {
     fn find(&mut self, touch: &[Place]) -> Result<Found, StoreError> {
         let mut found = Found::with_capacity(touch.len());
         for place in touch {
-            let Some(served) = self.table(place)? else {
+            // A collection that cannot be served is an error only for who writes to it.
+            let table = self.catalog.find(&self.shared.name, &place.collection);
+            let Some(served) = table.ok().flatten().cloned() else {
                 continue;
             };
-            let seen = seen(self.connection, &served, &place.key).map_err(|e| self.failed(e))?;
+            let seen = self.seen(&served, &place.key);
+            let seen = seen.map_err(|e| self.failed(e))?;
             if let Some(there) = &seen.there {
-                // A row that is no document can be replaced, not changed.
                 match there.data.decode() {
                     Ok(fields) => {
                         let stored = Stored {
@@ -115,6 +167,7 @@ impl Writer<'_> {
                         };
                         found.insert(place.clone(), stored);
                     }
+                    // It can be replaced, not changed.
                     Err(why) => warn_unreadable(&served, &place.key, &why),
                 }
             }
@@ -123,10 +176,28 @@ impl Writer<'_> {
         Ok(found)
     }
 
-    /// A collection that cannot be served is an error only for who writes to it.
-    fn table(&self, place: &Place) -> Result<Option<Arc<Served>>, StoreError> {
-        let found = self.catalog.find(&self.shared.name, &place.collection);
-        Ok(found.ok().flatten().cloned())
+    fn statements(&mut self, served: &Served) -> rusqlite::Result<&mut Statements<'c>> {
+        Ok(match self.statements.entry(served.id) {
+            Entry::Occupied(there) => there.into_mut(),
+            Entry::Vacant(new) => new.insert(Statements::new(self.connection, served)?),
+        })
+    }
+
+    fn seen(&mut self, served: &Served, key: &str) -> rusqlite::Result<Seen> {
+        let get = &mut self.statements(served)?.get;
+        let seen = get
+            .query_row([key], |row| Seen::of(row, served))
+            .optional()?;
+        Ok(match seen {
+            Some(seen) => seen,
+            None => Seen {
+                there: None,
+                seq: match self.any_gone {
+                    true => gone(self.connection, served.id, key)?,
+                    false => None,
+                },
+            },
+        })
     }
 
     fn decided(&self, found: &Found, decide: &mut Decide) -> Result<Batch, StoreError> {
@@ -152,10 +223,11 @@ impl Writer<'_> {
         for put in &documents {
             self.put(put, put.at.clamp(self.at, batch.at))?;
         }
-        let failed = |e| store_error(&self.shared.name, "write the batch", e);
         if self.at < batch.at {
-            self.log(batch.at, 0, "", None, None).map_err(failed)?;
+            self.log(batch.at, 0, "", None, None)
+                .map_err(|e| self.failed(e))?;
         }
+        let failed = |e| store_error(&self.shared.name, "write the batch", e);
         for line in &batch.unindex {
             self.unindex(line).map_err(failed)?;
         }
@@ -169,7 +241,7 @@ impl Writer<'_> {
                 .and_then(|mut statement| statement.execute([mark]))
                 .map_err(failed)?;
         }
-        if !documents.is_empty() {
+        if self.catalog.chained {
             self.writing(None).map_err(failed)?;
         }
         Ok(())
@@ -187,21 +259,21 @@ impl Writer<'_> {
             }
         };
         let seen = match self.before.remove(place) {
-            Some(seen) => seen,
-            None => seen(self.connection, &served, &place.key).map_err(|e| self.failed(e))?,
+            Some(seen) => Ok(seen),
+            None => self.seen(&served, &place.key),
         };
-        self.put_row(&served, put, at, seen)
-            .map_err(|error| match refusal(&error) {
-                Some(why) => terminal(
-                    &self.shared.name,
-                    Code::StoreFailed,
-                    format!(
-                        "table {:?} does not take document {:?}: {why}; nothing of the batch was written",
-                        served.table, &*place.key
-                    ),
+        let put = seen.and_then(|seen| self.put_row(&served, put, at, seen));
+        put.map_err(|error| match refusal(&error) {
+            Some(why) => terminal(
+                &self.shared.name,
+                Code::StoreFailed,
+                format!(
+                    "table {:?} does not take document {:?}: {why}; nothing of the batch was written",
+                    served.table, &*place.key
                 ),
-                None => self.failed(error),
-            })
+            ),
+            None => self.failed(error),
+        })
     }
 
     fn put_row(
@@ -215,39 +287,56 @@ impl Writer<'_> {
         if seen.there.is_none() && put.stored.is_none() {
             return Ok(());
         }
-        self.writing(Some((served.id, key)))?;
-        match &put.stored {
-            Some(stored) => {
+        if self.catalog.chained {
+            self.writing(Some((served.id, key)))?;
+        }
+        let connection = self.connection;
+        let statements = self.statements(served)?;
+        let row = match (&put.stored, seen.there.as_ref().map(|there| &there.row)) {
+            (Some(stored), there) => {
                 let json = data::encode(&stored.fields);
                 let json = match served.blob {
                     true => Raw::Blob(json),
                     false => Raw::Text(json),
                 };
-                self.connection
-                    .prepare_cached(&served.upsert)?
-                    .execute(params![key, json])?;
+                match there {
+                    Some(row) => {
+                        statements.update.execute(params![row, json])?;
+                        row.clone()
+                    }
+                    None => {
+                        statements.insert.execute(params![key, json])?;
+                        match served.rowid {
+                            true => Value::Integer(connection.last_insert_rowid()),
+                            false => Value::Text(key.to_owned()),
+                        }
+                    }
+                }
+            }
+            (None, Some(row)) => {
+                statements.delete.execute([row])?;
+                statements.no_time.execute([row])?;
+                row.clone()
+            }
+            (None, None) => return Ok(()),
+        };
+        self.log(at, served.id, key, seen.there, seen.seq)?;
+        let seq = self.seq;
+        match &put.stored {
+            Some(stored) => {
+                let (created, updated) = (stored.created, stored.updated);
+                let time = &mut self.statements(served)?.time;
+                time.execute(params![row, key, created, updated, seq])?;
             }
             None => {
-                self.connection
-                    .prepare_cached(&served.delete)?
-                    .execute([key])?;
+                self.any_gone = true;
+                connection
+                    .prepare_cached(
+                        "INSERT OR REPLACE INTO _whimbrel_gone (collection, key, seq) VALUES (?1, ?2, ?3)",
+                    )?
+                    .execute(params![served.id, key, seq])?;
             }
         }
-        self.log(at, served.id, key, seen.there, seen.seq)?;
-        let stored = put.stored.as_ref();
-        self.connection
-            .prepare_cached(
-                "INSERT INTO _whimbrel_times (collection, key, created, updated, seq)
-                 VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (collection, key) DO UPDATE
-                 SET created = excluded.created, updated = excluded.updated, seq = excluded.seq",
-            )?
-            .execute(params![
-                served.id,
-                key,
-                stored.map(|stored| stored.created),
-                stored.map(|stored| stored.updated),
-                self.seq
-            ])?;
         Ok(())
     }
 
@@ -271,12 +360,9 @@ impl Writer<'_> {
     ) -> rusqlite::Result<()> {
         let times = was.as_ref().map(|was| (was.created, was.updated));
         let (created, updated) = times.unzip();
-        let mut insert = self.connection.prepare_cached(
-            "INSERT INTO _whimbrel_log (at, collection, key, data, created, updated, since)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-        )?;
         let was = was.map(|was| was.data);
-        insert.execute(params![at, collection, key, was, created, updated, since])?;
+        self.log
+            .execute(params![at, collection, key, was, created, updated, since])?;
         // Triggers of the app's own may have written others in between.
         self.seq = self.connection.last_insert_rowid();
         self.at = at;

@@ -31,7 +31,7 @@ pub(super) fn some(connection: &Connection, horizon: Micros) -> rusqlite::Result
     let end = kept.unwrap_or(end);
     connection
         .prepare_cached(
-            "DELETE FROM _whimbrel_times WHERE created IS NULL AND seq < ?1
+            "DELETE FROM _whimbrel_gone WHERE seq < ?1
              AND (collection, key) IN (SELECT collection, key FROM _whimbrel_log WHERE seq < ?1)",
         )?
         .execute([end])?;

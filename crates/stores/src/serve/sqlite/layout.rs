@@ -4,13 +4,18 @@
 //! |---|---|
 //! | `_whimbrel_serving` | one row: the layout's number, which document the gateway is writing just now, how far others' changes are settled |
 //! | `_whimbrel_collections` | the served tables, each with the time since when it is |
-//! | `_whimbrel_times` | of each document: when it was made and last written, and by which change; of a deleted one, the change |
+//! | `_whimbrel_times_N` | of each document of collection N: when it was made and last written, and by which change |
+//! | `_whimbrel_gone` | of documents deleted in the last hour: by which change |
 //! | `_whimbrel_log` | every change of the last hour: what the document was before it, and which change had made that |
 //! | `_whimbrel_before` | what an `INSERT OR REPLACE` of others is about to replace |
 //! | `_whimbrel_indexes`, `_whimbrel_lines` | the indexes |
 //!
 //! The log is numbered in the order of commits, and times grow with the numbers. So a time is found in it by
 //! halving, and what a document was at some time by going back from change to change.
+//!
+//! Times lie by the row's id, not by its key: keys are random, and a second tree in their order would double the
+//! pages that a commit writes. A row whose id changed behind our back (a dump that was read in) is known by
+//! its key, and counts as one that stood there before.
 //!
 //! Triggers run in programs that know nothing of Whimbrel, and must never make a write of theirs fail: they use
 //! SQLite's own functions only, insert nothing that could be there already (an outer `INSERT OR IGNORE`
@@ -28,8 +33,8 @@ CREATE TABLE _whimbrel_serving (
 INSERT INTO _whimbrel_serving (id, layout) VALUES (1, 1);
 CREATE TABLE _whimbrel_collections (
     id INTEGER PRIMARY KEY, name TEXT UNIQUE, tbl TEXT, adopted INTEGER NOT NULL);
-CREATE TABLE _whimbrel_times (
-    collection INTEGER NOT NULL, key TEXT NOT NULL, created INTEGER, updated INTEGER, seq INTEGER NOT NULL,
+CREATE TABLE _whimbrel_gone (
+    collection INTEGER NOT NULL, key TEXT NOT NULL, seq INTEGER NOT NULL,
     PRIMARY KEY (collection, key)) WITHOUT ROWID;
 CREATE TABLE _whimbrel_log (
     seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, collection INTEGER NOT NULL, key TEXT NOT NULL,
@@ -37,7 +42,7 @@ CREATE TABLE _whimbrel_log (
 CREATE INDEX _whimbrel_others ON _whimbrel_log (seq) WHERE other = 1;
 INSERT INTO _whimbrel_log (seq, at, collection, key) VALUES (1, 0, 0, '');
 CREATE TABLE _whimbrel_before (
-    collection INTEGER NOT NULL, key TEXT NOT NULL, data, PRIMARY KEY (collection, key)) WITHOUT ROWID;
+    collection INTEGER NOT NULL, key TEXT NOT NULL, row, data, PRIMARY KEY (collection, key)) WITHOUT ROWID;
 CREATE TABLE _whimbrel_indexes (
     id INTEGER PRIMARY KEY, definition TEXT NOT NULL UNIQUE, ready INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE _whimbrel_lines (
@@ -55,20 +60,53 @@ pub(super) fn trigger_prefix(id: i64) -> String {
     format!("_whimbrel_{id}_")
 }
 
+/// Where the times of a collection's documents lie.
+pub(super) fn times_table(id: i64) -> String {
+    format!("_whimbrel_times_{id}")
+}
+
 /// A served table, as its triggers are made for it.
 pub(super) struct Watched<'t> {
     pub(super) id: i64,
     pub(super) table: &'t str,
     pub(super) key: &'t str,
     pub(super) data: &'t str,
+    /// The name of the row's id; a table `WITHOUT ROWID` has none.
+    pub(super) rowid: Option<&'t str>,
     pub(super) adopted: i64,
 }
 
+/// One document's change, as expressions over a trigger's rows.
+struct Noted<'n> {
+    key: &'n str,
+    /// The row it lay in, and what that held.
+    old_row: &'n str,
+    data: &'n str,
+    /// Whether there was one.
+    was: &'n str,
+    /// The row it lies in now; `None` where it is gone.
+    new_row: Option<&'n str>,
+    when: &'n str,
+}
+
 impl Watched<'_> {
+    /// The statement that makes the table of times.
+    pub(super) fn times(&self) -> String {
+        let (name, rowid) = (times_table(self.id), self.rowid.is_some());
+        let id = if rowid { "INTEGER" } else { "TEXT" };
+        let end = if rowid { "" } else { " WITHOUT ROWID" };
+        format!(
+            "CREATE TABLE {name} (id {id} PRIMARY KEY NOT NULL, key TEXT NOT NULL, \
+             created INTEGER NOT NULL, updated INTEGER NOT NULL, seq INTEGER NOT NULL){end}"
+        )
+    }
+
     /// The triggers' names, and the statements that make them.
+    // tidy: long because it is one list of triggers, which have to be seen beside each other.
     pub(super) fn triggers(&self) -> Vec<(String, String)> {
         let (id, table) = (self.id, quote(self.table));
         let (key, data) = (quote(self.key), quote(self.data));
+        let row = self.rowid.unwrap_or(&key);
         // `IS NOT` holds, too, where the gateway writes nothing (NULL).
         let foreign = |key: &str| {
             format!(
@@ -77,29 +115,45 @@ impl Watched<'_> {
             )
         };
         let (new, old) = (format!("NEW.{key}"), format!("OLD.{key}"));
+        let (new_row, old_row) = (format!("NEW.{row}"), format!("OLD.{row}"));
         let (is_foreign, was_foreign) = (foreign(&new), foreign(&old));
         let (was, is) = (format!("OLD.{data}"), format!("NEW.{data}"));
+        let (is_text, was_text) = (
+            format!("typeof({new}) = 'text'"),
+            format!("typeof({old}) = 'text'"),
+        );
         let before = format!("_whimbrel_before WHERE collection = {id} AND key = {new}");
         let done = format!("DELETE FROM {before};");
         let replaced = format!(
-            "{done} INSERT INTO _whimbrel_before (collection, key, data) \
-             SELECT {id}, {key}, {data} FROM {table} WHERE {key} = {new};"
+            "{done} INSERT INTO _whimbrel_before (collection, key, row, data) \
+             SELECT {id}, {key}, {row}, {data} FROM {table} WHERE {key} = {new};"
         );
-        let arrival = format!(
-            "{} {done}",
-            self.noted(
-                &new,
-                &format!("(SELECT data FROM {before})"),
-                &format!("EXISTS (SELECT 1 FROM {before})"),
-                true
-            )
-        );
-        let change = format!("{} {done}", self.noted(&new, &was, "1", true));
-        let departure = format!(
-            "{} DELETE FROM _whimbrel_before WHERE collection = {id} AND key = {old};",
-            self.noted(&old, &was, "1", false)
-        );
-        let moves = format!("UPDATE OF {key} ON {table} WHEN {new} IS NOT {old} AND");
+        let arrival = self.noted(&Noted {
+            key: &new,
+            old_row: &format!("(SELECT row FROM {before})"),
+            data: &format!("(SELECT data FROM {before})"),
+            was: &format!("EXISTS (SELECT 1 FROM {before})"),
+            new_row: Some(&new_row),
+            when: &is_text,
+        });
+        let change = self.noted(&Noted {
+            key: &new,
+            old_row: &old_row,
+            data: &was,
+            was: "1",
+            new_row: Some(&new_row),
+            when: &is_text,
+        });
+        let departure = self.noted(&Noted {
+            key: &old,
+            old_row: &old_row,
+            data: &was,
+            was: "1",
+            new_row: None,
+            when: &was_text,
+        });
+        let gone = format!("DELETE FROM _whimbrel_before WHERE collection = {id} AND key = {old};");
+        let moves = format!("UPDATE OF {key} ON {table} WHEN {new} IS NOT {old}");
         let made = [
             (
                 "about_to_insert",
@@ -107,30 +161,26 @@ impl Watched<'_> {
             ),
             (
                 "insert",
-                format!("AFTER INSERT ON {table} WHEN {is_foreign} BEGIN {arrival}"),
+                format!("AFTER INSERT ON {table} WHEN {is_foreign} BEGIN {arrival} {done}"),
             ),
             (
                 "update",
                 format!(
                     "AFTER UPDATE OF {key}, {data} ON {table} \
-                     WHEN {new} IS {old} AND {was} IS NOT {is} AND {is_foreign} BEGIN {change}"
+                     WHEN {new} IS {old} AND {was} IS NOT {is} AND {is_foreign} BEGIN {change} {done}"
                 ),
             ),
             (
                 "about_to_move",
-                format!("BEFORE {moves} {is_foreign} BEGIN {replaced}"),
+                format!("BEFORE {moves} AND {is_text} BEGIN {replaced}"),
             ),
             (
-                "move_to",
-                format!("AFTER {moves} {is_foreign} BEGIN {arrival}"),
-            ),
-            (
-                "move_from",
-                format!("AFTER {moves} {was_foreign} BEGIN {departure}"),
+                "move",
+                format!("AFTER {moves} BEGIN {departure} {arrival} {done}"),
             ),
             (
                 "delete",
-                format!("AFTER DELETE ON {table} WHEN {was_foreign} BEGIN {departure}"),
+                format!("AFTER DELETE ON {table} WHEN {was_foreign} BEGIN {departure} {gone}"),
             ),
         ];
         made.into_iter()
@@ -142,24 +192,38 @@ impl Watched<'_> {
             .collect()
     }
 
-    /// Statements that note a change of the document at `key`: what it was (`data`, where `was` says that there was
-    /// one) goes into the log, and the change's time becomes the document's.
-    fn noted(&self, key: &str, data: &str, was: &str, there: bool) -> String {
-        let (id, adopted) = (self.id, self.adopted);
-        let times = if there {
-            "coalesce(created, at), at"
-        } else {
-            "NULL, NULL"
-        };
-        format!(
+    /// Statements that note a change: what the document was goes into the log, and the change's time becomes its.
+    fn noted(&self, noted: &Noted<'_>) -> String {
+        let (id, adopted, times) = (self.id, self.adopted, times_table(self.id));
+        let Noted {
+            key,
+            old_row,
+            data,
+            was,
+            new_row,
+            when,
+        } = noted;
+        let logged = format!(
             "INSERT INTO _whimbrel_log (at, collection, key, data, created, updated, since, other)
              SELECT {NOW}, {id}, {key}, {data},
                  CASE WHEN {was} THEN coalesce(t.created, {adopted}) END,
-                 CASE WHEN {was} THEN coalesce(t.updated, {adopted}) END, t.seq, 1
-             FROM (SELECT 1) LEFT JOIN _whimbrel_times AS t ON t.collection = {id} AND t.key = {key};
-             DELETE FROM _whimbrel_times WHERE collection = {id} AND key = {key};
-             INSERT INTO _whimbrel_times (collection, key, created, updated, seq)
-             SELECT {id}, {key}, {times}, seq FROM _whimbrel_log ORDER BY seq DESC LIMIT 1;"
-        )
+                 CASE WHEN {was} THEN coalesce(t.updated, {adopted}) END,
+                 CASE WHEN {was} THEN t.seq ELSE
+                     (SELECT seq FROM _whimbrel_gone WHERE collection = {id} AND key = {key}) END, 1
+             FROM (SELECT 1) LEFT JOIN {times} AS t ON t.id = {old_row} AND t.key = {key} WHERE {when};
+             DELETE FROM {times} WHERE id = {old_row} AND key = {key} AND {when};"
+        );
+        let last = format!("FROM _whimbrel_log WHERE {when} ORDER BY seq DESC LIMIT 1");
+        match new_row {
+            Some(row) => format!(
+                "{logged} DELETE FROM {times} WHERE id = {row} AND {when};
+                 INSERT INTO {times} (id, key, created, updated, seq)
+                 SELECT {row}, {key}, coalesce(created, at), at, seq {last};"
+            ),
+            None => format!(
+                "{logged} DELETE FROM _whimbrel_gone WHERE collection = {id} AND key = {key} AND {when};
+                 INSERT INTO _whimbrel_gone (collection, key, seq) SELECT {id}, {key}, seq {last};"
+            ),
+        }
     }
 }

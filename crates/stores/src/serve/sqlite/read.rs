@@ -68,38 +68,50 @@ pub(super) struct Seen {
 }
 
 pub(super) struct There {
+    /// The row's id.
+    pub(super) row: Value,
     pub(super) data: Raw,
     pub(super) created: Micros,
     pub(super) updated: Micros,
 }
 
-pub(super) fn seen(connection: &Connection, served: &Served, key: &str) -> rusqlite::Result<Seen> {
-    let found = connection
-        .prepare_cached(&served.get)?
-        .query_row([key], |row| {
-            Ok(Seen {
-                there: Some(There {
-                    data: Raw::of(row.get_ref(0)?),
-                    created: time(row, 1, served)?,
-                    updated: time(row, 2, served)?,
-                }),
-                seq: row.get(3)?,
-            })
+impl Seen {
+    /// Of the statement [`Served::get`].
+    pub(super) fn of(row: &Row<'_>, served: &Served) -> rusqlite::Result<Self> {
+        Ok(Self {
+            there: Some(There {
+                row: row.get(4)?,
+                data: Raw::of(row.get_ref(0)?),
+                created: time(row, 1, served)?,
+                updated: time(row, 2, served)?,
+            }),
+            seq: row.get(3)?,
         })
-        .optional()?;
-    if let Some(seen) = found {
-        return Ok(seen);
     }
-    let seq = change_of(connection, served.id, key)?;
-    Ok(Seen { there: None, seq })
+}
+
+/// The change that deleted a document, where that is not long ago.
+pub(super) fn gone(
+    connection: &Connection,
+    collection: i64,
+    key: &str,
+) -> rusqlite::Result<Option<i64>> {
+    connection
+        .prepare_cached("SELECT seq FROM _whimbrel_gone WHERE collection = ?1 AND key = ?2")?
+        .query_row(params![collection, key], |row| row.get(0))
+        .optional()
 }
 
 /// The change that made a document what it is, also not there.
-fn change_of(connection: &Connection, collection: i64, key: &str) -> rusqlite::Result<Option<i64>> {
-    connection
-        .prepare_cached("SELECT seq FROM _whimbrel_times WHERE collection = ?1 AND key = ?2")?
-        .query_row(params![collection, key], |row| row.get(0))
-        .optional()
+fn change_of(connection: &Connection, served: &Served, key: &str) -> rusqlite::Result<Option<i64>> {
+    let there: Option<Option<i64>> = connection
+        .prepare_cached(&served.change)?
+        .query_row([key], |row| row.get(0))
+        .optional()?;
+    match there {
+        Some(change) => Ok(change),
+        None => gone(connection, served.id, key),
+    }
 }
 
 /// A document's time; what stood in the table when it was taken up is of then.
@@ -143,7 +155,6 @@ pub(super) fn warn_unreadable(served: &Served, key: &str, why: &str) {
 pub(super) struct Reader {
     pub(super) shared: Arc<Shared>,
     pub(super) catalog: Arc<Catalog>,
-    pub(super) last: Last,
     /// Taken out when the reader is dropped.
     connection: Option<Connection>,
 }
@@ -173,14 +184,12 @@ impl Reader {
         let catalog = shared.catalog();
         let begin = || -> rusqlite::Result<_> {
             connection.prepare_cached("BEGIN")?.execute([])?;
-            let version = schema_version(&connection)?;
-            Ok((version, last(&connection)?))
+            schema_version(&connection)
         };
-        let (version, last) = begin().map_err(|e| store_error(&shared.name, "begin to read", e))?;
+        let version = begin().map_err(|e| store_error(&shared.name, "begin to read", e))?;
         let reader = Self {
             shared: shared.clone(),
             catalog,
-            last,
             connection: Some(connection),
         };
         Ok((reader.catalog.version == version).then_some(reader))
@@ -191,6 +200,10 @@ impl Reader {
             let why = "the connection that read is gone";
             terminal(&self.shared.name, Code::StoreFailed, why)
         })
+    }
+
+    pub(super) fn last(&self) -> Result<Last, StoreError> {
+        last(self.connection()?).map_err(|e| self.failed(e))
     }
 
     pub(super) fn failed(&self, error: rusqlite::Error) -> StoreError {
@@ -243,8 +256,9 @@ impl Reader {
 
     /// The last change not after a time; 0 where they all are.
     pub(super) fn change_at(&self, at: Micros) -> Result<i64, StoreError> {
-        if self.last.at <= at {
-            return Ok(self.last.seq);
+        let last = self.last()?;
+        if last.at <= at {
+            return Ok(last.seq);
         }
         let halve = || -> rusqlite::Result<i64> {
             let connection = self.connection.as_ref();
@@ -253,7 +267,7 @@ impl Reader {
                 .prepare_cached("SELECT min(seq) FROM _whimbrel_log")?
                 .query_row([], |row| row.get::<_, i64>(0))?;
             // The first change after the time lies from `first` to `end`.
-            let mut end = self.last.seq;
+            let mut end = last.seq;
             let mut probe = connection.prepare_cached(
                 "SELECT seq, at FROM _whimbrel_log WHERE seq >= ?1 ORDER BY seq LIMIT 1",
             )?;
@@ -279,7 +293,7 @@ impl Reader {
         };
         let connection = self.connection()?;
         let failed = |e| self.failed(e);
-        let mut at = change_of(connection, served.id, &place.key).map_err(failed)?;
+        let mut at = change_of(connection, served, &place.key).map_err(failed)?;
         let mut was = None;
         let mut log = connection
             .prepare_cached(

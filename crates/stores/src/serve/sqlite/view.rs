@@ -21,12 +21,12 @@ pub(super) struct SqliteView {
 }
 
 impl SqliteView {
-    pub(super) fn new(reader: Reader) -> Self {
-        Self {
+    pub(super) fn new(reader: Reader) -> Result<Self, StoreError> {
+        Ok(Self {
             name: reader.shared.name.clone(),
-            at: reader.last.at,
+            at: reader.last()?.at,
             reader: Arc::new(Mutex::new(reader)),
-        }
+        })
     }
 
     async fn read<T: Send + 'static>(
@@ -63,10 +63,10 @@ impl View for SqliteView {
         places: &[Place],
         at: Option<Micros>,
     ) -> Result<Vec<Option<Stored>>, StoreError> {
-        let few = places.len() <= FEW as usize;
+        let (few, now) = (places.len() <= FEW as usize, self.at);
         let places = places.to_vec();
         self.read(few, move |reader| match at {
-            Some(at) if at < reader.last.at => {
+            Some(at) if at < now => {
                 let change = reader.change_at(at)?;
                 let one = |place| reader.as_of(place, change);
                 places.iter().map(one).collect()
