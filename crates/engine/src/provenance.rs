@@ -105,3 +105,68 @@ pub(crate) fn read_provenance(body: &Body) -> Option<Vec<Spot>> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn records_are_read_in_both_forms() {
+        let spots = vec![
+            ("messages".to_owned(), Key::text("a/b")),
+            (
+                "others".to_owned(),
+                Key::Tuple(vec![Key::Int(1), Key::text("x")]),
+            ),
+        ];
+        assert_eq!(
+            read_provenance(&provenance_body(&spots)),
+            Some(spots.clone())
+        );
+        let earlier = r#"{"targets":[["messages","\"a/b\""],["others","[1,\"x\"]"]]}"#;
+        let earlier = Body::from_json(earlier.as_bytes().to_vec());
+        assert_eq!(read_provenance(&earlier), Some(spots));
+        for damaged in [
+            r#"{"targets":[["messages"]]}"#,
+            r#"{"targets":[{"collection":"c"}]}"#,
+            r#"{"targets":[["c","no JSON"]]}"#,
+            r#"{"targets":[1]}"#,
+            r#"{"targets":{}}"#,
+            "[]",
+        ] {
+            let body = Body::from_json(damaged.as_bytes().to_vec());
+            assert_eq!(read_provenance(&body), None, "{damaged}");
+        }
+    }
+
+    #[test]
+    fn names_without_slashes_stay_apart() {
+        let origin = |escaped| Origin {
+            name: if escaped {
+                escape("users/posts/%")
+            } else {
+                "users/posts/%".to_owned()
+            },
+            escaped,
+        };
+        assert_eq!(origin(false).of("a/b%"), "users/posts/%:a/b%");
+        let long = "x".repeat(5000);
+        let units = [
+            "a/b",
+            "a%2Fb",
+            "a%b",
+            "a%25b",
+            "",
+            "group:a",
+            long.as_str(),
+            &long[1..],
+        ];
+        let names: BTreeSet<String> = units.iter().map(|unit| origin(true).of(unit)).collect();
+        assert_eq!(names.len(), units.len());
+        for name in names {
+            assert!(!name.contains('/') && name.len() <= NAME_BYTES, "{name}");
+            assert!(name.starts_with(&origin(true).prefix()), "{name}");
+        }
+    }
+}
