@@ -47,6 +47,10 @@ impl Hidane {
         &self.address
     }
 
+    pub fn describe(&self) -> String {
+        format!("hidane {VERSION}")
+    }
+
     pub fn peak_mb(&self) -> f64 {
         self.daemon.peak_mb()
     }

@@ -1,5 +1,7 @@
-//! The databases that the tests run against: one PostgreSQL without and one with TLS.
+//! The databases that the tests run against: one PostgreSQL without and one with TLS, and an emulator of
+//! Firestore.
 
+use crate::hidane::Hidane;
 use crate::postgres::{Durability, Options, Postgres};
 use crate::{Outcome, process};
 use clap::Args;
@@ -7,7 +9,8 @@ use std::process::Command;
 
 #[derive(Args)]
 #[command(after_help = "\
-The command finds the databases' URLs in WHIMBREL_TEST_POSTGRES and WHIMBREL_TEST_POSTGRES_TLS.
+The command finds the databases' URLs in WHIMBREL_TEST_POSTGRES and WHIMBREL_TEST_POSTGRES_TLS, and the address of a \
+Firestore emulator (hidane) in WHIMBREL_TEST_FIRESTORE.
 
   cargo xtask services -- cargo test -p whimbrel-stores
   cargo xtask services -- sh -c 'psql \"$WHIMBREL_TEST_POSTGRES\"'")]
@@ -20,6 +23,7 @@ pub struct ServicesArguments {
 pub struct Services {
     plain: Postgres,
     tls: Postgres,
+    firestore: Hidane,
 }
 
 impl Services {
@@ -34,21 +38,27 @@ impl Services {
         Ok(Self {
             plain: start(false)?,
             tls: start(true)?,
+            firestore: Hidane::start()?,
         })
     }
 
     /// What tests read to find the databases.
-    pub fn environment(&self) -> [(&'static str, String); 2] {
+    pub fn environment(&self) -> [(&'static str, String); 3] {
         [
             ("WHIMBREL_TEST_POSTGRES", self.plain.url()),
             ("WHIMBREL_TEST_POSTGRES_TLS", self.tls.url()),
+            (
+                "WHIMBREL_TEST_FIRESTORE",
+                self.firestore.address().to_owned(),
+            ),
         ]
     }
 
     pub fn describe(&self) -> Outcome<String> {
         Ok(format!(
-            "PostgreSQL {}, plain and TLS",
-            self.plain.version()?
+            "PostgreSQL {}, plain and TLS; {} for Firestore",
+            self.plain.version()?,
+            self.firestore.describe()
         ))
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::deny::{self, Checked};
 use crate::services::Services;
-use crate::{Outcome, process, tidy};
+use crate::{Outcome, firestore, process, tidy};
 use clap::Args;
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,11 +13,13 @@ use std::time::{Duration, Instant};
 
 #[derive(Args)]
 #[command(after_help = "\
-Stages: format, clippy, tidy, licences, advisories, databases, tests, doc tests. All run, whatever fails, \
+Stages: format, clippy, tidy, licences, advisories, databases, tests, doc tests, clients \
+(Google's, of Firestore). All run, whatever fails, \
 and a summary at the end says how each went, what could not be checked, and which tests lacked their data.
 
 Tests find a private PostgreSQL under WHIMBREL_TEST_POSTGRES, and one that only speaks TLS under \
-WHIMBREL_TEST_POSTGRES_TLS. Both end with this command, however it ends.")]
+WHIMBREL_TEST_POSTGRES_TLS, and a Firestore emulator under WHIMBREL_TEST_FIRESTORE. They end with this command, \
+however it ends.")]
 pub struct TestArguments {
     /// Only tests whose name contains PATTERN
     #[arg(long, value_name = "PATTERN")]
@@ -55,6 +57,10 @@ pub fn run(arguments: &TestArguments) -> Outcome<()> {
         report.said = said;
     }
     drop(services);
+    // They test the program as a whole: a part of the tests leaves them out.
+    if arguments.only.is_none() && arguments.packages.is_empty() {
+        report.stage("clients", firestore::check);
+    }
     report.finish()
 }
 
