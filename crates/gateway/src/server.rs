@@ -273,7 +273,8 @@ impl Shared {
         let response = if grpc {
             self.grpc(request).await
         } else {
-            self.web(request).await
+            // Rare beside the other, whose state would have to make room for this one's.
+            Box::pin(self.web(request)).await
         };
         if let Some(method) = logged {
             // Never a path or a message: names of documents are their owners'.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::{BodyExt, StreamBody};
-use serde_json::json;
+use serde_json::{Value as Json, json};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -328,4 +328,137 @@ async fn refused_credentials_are_renewed() {
     let error = client.commit(CommitRequest::default()).await.unwrap_err();
     assert_eq!(error.code(), Code::Unauthenticated);
     assert_eq!(refused.load(Ordering::SeqCst), 1);
+}
+
+/// Whether a test against an independent emulator can be done: its `host:port`.
+fn emulator() -> Option<SocketAddr> {
+    match std::env::var("WHIMBREL_TEST_FIRESTORE") {
+        Ok(host) => Some(host.parse().unwrap()),
+        Err(_) if std::env::var("WHIMBREL_TEST_WITHOUT_SERVERS").as_deref() == Ok("1") => {
+            println!(
+                "SKIPPED: WHIMBREL_TEST_FIRESTORE is not set, and WHIMBREL_TEST_WITHOUT_SERVERS=1"
+            );
+            None
+        }
+        Err(_) => panic!(
+            "WHIMBREL_TEST_FIRESTORE is not set; set it, or leave the servers out with WHIMBREL_TEST_WITHOUT_SERVERS=1"
+        ),
+    }
+}
+
+/// Takes out what differs from call to call: times, and where it was asked.
+fn settled(value: &mut Json, side: &str) {
+    match value {
+        Json::Object(members) => {
+            for (name, member) in members {
+                if name.ends_with("Time") || name == "transaction" {
+                    assert!(member.is_string(), "{name}: {member}");
+                    *member = json!("…");
+                }
+                settled(member, side);
+            }
+        }
+        Json::Array(items) => items.iter_mut().for_each(|item| settled(item, side)),
+        Json::String(text) => *text = text.replace(side, "SIDE"),
+        _ => {}
+    }
+}
+
+/// The emulator has a JSON mapping of its own: what it answers there, and what is made of its gRPC here, is the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn json_is_what_an_independent_server_makes_of_it() {
+    let Some(emulator) = emulator() else { return };
+    let server = forwarding(emulator, Some("Bearer owner")).await;
+    let project = format!("whimbrel-json-{}", std::process::id());
+    let root = format!("projects/{project}/databases/(default)");
+    let value = r#"{"fields":{"z":{"integerValue":"1"},"a":{"arrayValue":{"values":[{"nullValue":null},
+        {"mapValue":{"fields":{"y":{"doubleValue":0.5},"x":{"booleanValue":false}}}}]}},"e":{"mapValue":{}},
+        "n":{"doubleValue":"NaN"},"i":{"doubleValue":"-Infinity"},"b":{"bytesValue":"AP8+Pw=="},
+        "t":{"timestampValue":"2020-01-02T03:04:05.123456Z"},"s":{"stringValue":"\u00e9\ud83d\ude00"},
+        "g":{"geoPointValue":{"latitude":-1.5}},"q":{"arrayValue":{}}}}"#;
+    let query = r#"{"from":[{"collectionId":"SIDE"}],"orderBy":[{"field":{"fieldPath":"z"},"direction":"DESCENDING"}]}"#;
+    let write = format!(
+        r#"{{"update":{{"name":"{root}/documents/SIDE/w","fields":{{"z":{{"integerValue":"5"}}}}}},"updateTransforms":[
+            {{"fieldPath":"u","increment":{{"integerValue":"2"}}}},{{"fieldPath":"v","setToServerValue":"REQUEST_TIME"}}]}}"#
+    );
+    for (method, path, body) in [
+        ("PATCH", "documents/SIDE/1", value.to_owned()),
+        ("GET", "documents/SIDE/1", String::new()),
+        (
+            "GET",
+            "documents/SIDE/1?mask.fieldPaths=z&mask.fieldPaths=a",
+            String::new(),
+        ),
+        ("GET", "documents/SIDE/none", String::new()),
+        (
+            "POST",
+            "documents/SIDE?documentId=2",
+            r#"{"fields":{"z":{"integerValue":"9"}}}"#.to_owned(),
+        ),
+        ("POST", "documents/SIDE?documentId=2", "{}".to_owned()),
+        (
+            "PATCH",
+            "documents/SIDE/2?updateMask.fieldPaths=k&currentDocument.exists=true",
+            r#"{"fields":{"k":{"stringValue":"v"}}}"#.to_owned(),
+        ),
+        ("PATCH", "documents/SIDE/2/sub/x", "{}".to_owned()),
+        ("GET", "documents/SIDE?pageSize=1", String::new()),
+        ("GET", "documents/SIDE?orderBy=z%20desc", String::new()),
+        (
+            "POST",
+            "documents/SIDE/2:listCollectionIds",
+            "{}".to_owned(),
+        ),
+        (
+            "POST",
+            "documents:runQuery",
+            format!(r#"{{"structuredQuery":{query}}}"#),
+        ),
+        (
+            "POST",
+            "documents:runAggregationQuery",
+            format!(
+                r#"{{"structuredAggregationQuery":{{"structuredQuery":{query},"aggregations":[
+                    {{"alias":"n","count":{{}}}},{{"alias":"s","sum":{{"field":{{"fieldPath":"z"}}}}}}]}}}}"#
+            ),
+        ),
+        (
+            "POST",
+            "documents:batchGet",
+            format!(r#"{{"documents":["{root}/documents/SIDE/1","{root}/documents/SIDE/none"]}}"#),
+        ),
+        (
+            "POST",
+            "documents:beginTransaction",
+            r#"{"options":{"readOnly":{}}}"#.to_owned(),
+        ),
+        (
+            "POST",
+            "documents:commit",
+            format!(r#"{{"writes":[{write}]}}"#),
+        ),
+        (
+            "POST",
+            "documents:batchWrite",
+            format!(r#"{{"writes":[{write}]}}"#),
+        ),
+        ("DELETE", "documents/SIDE/1", String::new()),
+        (
+            "DELETE",
+            "documents/SIDE/1?currentDocument.exists=true",
+            String::new(),
+        ),
+        ("GET", "documents/SIDE?showMissing=true", String::new()),
+    ] {
+        let mut answers = Vec::new();
+        for (address, side) in [(emulator, "theirs"), (server.address, "through")] {
+            let path = format!("/v1/{root}/{}", path.replace("SIDE", side));
+            let owner = [("authorization", "Bearer owner")];
+            let heard = http(address, method, &path, &body.replace("SIDE", side), &owner).await;
+            let mut json = heard.json();
+            settled(&mut json, side);
+            answers.push((heard.status, json));
+        }
+        assert_eq!(answers[1], answers[0], "{method} {path}");
+    }
 }

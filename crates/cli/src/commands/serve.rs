@@ -5,11 +5,12 @@ use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
 use crate::paint::{Paint, harmless, plural, rate, thousands};
 use crate::place::{self, Named};
-use crate::progress::{bar, interrupted};
+use crate::progress::interrupted;
 use crate::project::Project;
 use crate::screen::Screen;
 use async_trait::async_trait;
 use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -27,7 +28,7 @@ use whimbrel_model::{Code, StoreError};
 #[derive(Debug, Args)]
 #[command(
     after_help = "Ctrl-C or SIGTERM stops it: what is at work is finished first.\n\
-                  Exit codes: 0 stopped on request · 1 failed · 2 the address would be open to everybody"
+                  Exit codes: 0 stopped on request · 1 failed · 2 usage, or the address would be open to everybody"
 )]
 pub struct Serve {
     /// What to serve: a store of the project or a URL [default: the project's gateway.store, its only
@@ -301,16 +302,25 @@ async fn until_stopped(screen: &Screen, server: Server, calls: Arc<dyn Calls>) -
 
 /// One line on a terminal that says what is going on.
 struct Status {
-    bar: Option<indicatif::ProgressBar>,
+    bar: Option<ProgressBar>,
     figures: Arc<Figures>,
     requests: u64,
     at: Instant,
 }
 
+/// One line that moves only when it has something to say.
+fn line() -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    // The template is a constant; should it be wrong, the default style shows as much.
+    let style = ProgressStyle::with_template("         {msg}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    bar
+}
+
 impl Status {
     fn new(screen: &Screen, figures: Arc<Figures>) -> Self {
         Self {
-            bar: screen.bar.then(|| bar(None, screen.err.0)),
+            bar: screen.bar.then(line),
             figures,
             requests: 0,
             at: Instant::now(),
