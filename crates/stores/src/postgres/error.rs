@@ -31,7 +31,7 @@ pub(crate) fn store_error(store: &str, doing: &str, error: Error) -> StoreError 
 }
 
 /// The same for a statement of the user's own. Neither its text is quoted nor what it met.
-pub(crate) fn statement_error(store: &str, piece: &Piece<'_>, error: Error) -> StoreError {
+pub(super) fn statement_error(store: &str, piece: &Piece<'_>, error: Error) -> StoreError {
     let doing = format!(
         "nothing was changed: the statement in line {} failed",
         piece.line

@@ -46,7 +46,7 @@ pub(crate) struct Table {
     pub key_order: bool,
     /// Whether a constraint may be checked as late as at COMMIT.
     pub deferred: bool,
-    pub sql: Sql,
+    pub(super) sql: Sql,
     /// Bytes of a row, as seen lately; steers how many a scan asks for. 0 = none seen.
     row_bytes: AtomicUsize,
 }

@@ -45,7 +45,10 @@ impl Schema {
             name,
         };
         let name = &schema.name;
-        let sql = format!("DROP SCHEMA IF EXISTS {name} CASCADE; CREATE SCHEMA {name}");
+        let sql = format!(
+            "DROP SCHEMA IF EXISTS {name} CASCADE; DROP SCHEMA IF EXISTS whimbrel_serve_{name} CASCADE; \
+             CREATE SCHEMA {name}"
+        );
         schema.client().await.batch_execute(&sql).await.unwrap();
         schema
     }
@@ -72,7 +75,10 @@ impl Drop for Schema {
             runtime.unwrap().block_on(async {
                 let (client, connection) = tokio_postgres::connect(&server, NoTls).await.unwrap();
                 tokio::spawn(connection);
-                let sql = format!("SET lock_timeout = '5s'; DROP SCHEMA {name} CASCADE");
+                let sql = format!(
+                    "SET lock_timeout = '5s'; DROP SCHEMA {name} CASCADE; \
+                     DROP SCHEMA IF EXISTS whimbrel_serve_{name} CASCADE"
+                );
                 if let Err(error) = client.batch_execute(&sql).await {
                     println!("schema {name} is left behind: {error}");
                 }

@@ -10,6 +10,8 @@ mod history;
 mod indexes;
 mod model;
 #[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "postgres")]
 #[path = "../conformance/servers.rs"]
 mod servers;
 mod sqlite;

@@ -129,6 +129,14 @@ impl Subject {
         }
     }
 
+    #[cfg(feature = "postgres")]
+    pub fn schema(&self) -> &Schema {
+        match &self.ground {
+            Ground::Postgres(schema) => schema,
+            _ => panic!("only PostgreSQL has schemas"),
+        }
+    }
+
     /// Whether a statement that replaces rows (SQLite's) can be run.
     pub fn replaces(&self) -> bool {
         matches!(self.ground, Ground::Sqlite(_))

@@ -1,9 +1,10 @@
 //! Finding the tables of collections, and watching them.
 
 use super::Shared;
+use super::pipe::{Call, call};
 use super::served::{Served, Statements, key_expression};
-use super::side::Side;
-use super::triggers::{ROW, TRUNCATE, Triggers};
+use super::triggers::Triggers;
+use super::watch::{Watching, forgetting, in_place};
 use crate::postgres::catalog;
 use crate::postgres::table::{Found, Payload, Table, hashed, quoted};
 use crate::postgres::{NAME_BYTES, error};
@@ -29,8 +30,8 @@ struct Known {
 const KNOWN: &str = "SELECT id, named, relation, layout, adopted FROM @.collection \
     WHERE md5(name) = md5($1::text) AND name = $1::text";
 
-/// How long the app's transactions may keep a table from being adopted.
-const PATIENCE: &str = "SET LOCAL lock_timeout = '5s'";
+const THERE: &str = "SELECT FROM pg_class WHERE relname = $1::text \
+    AND relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $2::text)";
 
 /// Why a table is not one that can be served.
 enum Trouble {
@@ -57,7 +58,7 @@ impl Shared {
         if let Some(served) = self.known(collection) {
             return Ok(Some(served));
         }
-        if collection.contains('\0') {
+        if collection.contains('\0') || self.is_nowhere(collection).await? {
             return Ok(None);
         }
         let _alone = self.adopting.lock().await;
@@ -67,6 +68,18 @@ impl Shared {
         let mut client = self.quick.get().await?;
         let found = self.look(&mut client, collection).await;
         found.map_err(|trouble| self.troubled(collection, trouble))
+    }
+
+    /// Whether one round trip shows that there is no such table: clients ask again and again for what is not there.
+    async fn is_nowhere(&self, collection: &str) -> Result<bool, StoreError> {
+        if self.config(collection).is_some() || self.id(collection).is_some() {
+            return Ok(false);
+        }
+        let failed = |error| self.failed("looking for a table", error);
+        let client = self.quick.get().await?;
+        let there = Call::new(THERE).with(collection).with(&self.side.served);
+        let answer = call(&client, there).await.map_err(failed)?;
+        Ok(answer.rows.is_empty())
     }
 
     /// The same, and makes the table where it is missing.
@@ -185,9 +198,10 @@ impl Shared {
             return Ok(false);
         }
         let configured = &self.options.collections;
-        if configured.iter().any(|(collection, config)| {
-            collection != name && config.table.as_deref() == Some(name)
-        }) {
+        if configured
+            .iter()
+            .any(|(collection, config)| collection != name && config.table.as_deref() == Some(name))
+        {
             return Ok(false);
         }
         let sql = self
@@ -217,8 +231,10 @@ impl Shared {
                 continue;
             }
             let name = format!("{}.{}", quoted(&found.schema), quoted(&found.name));
+            let columns = found.columns.iter().map(|column| column.name.clone());
+            let columns: Vec<String> = columns.collect();
             let table = self.table(found, collection).map_err(Trouble::Misfit)?;
-            let served = self.adopt(client, collection, name, table).await?;
+            let served = self.adopt(client, collection, name, table, columns).await?;
             return Ok(Some(self.remember(served)));
         }
         if let Some(known) = known.filter(|known| known.relation.is_some()) {
@@ -260,8 +276,10 @@ impl Shared {
         collection: &str,
         name: String,
         table: Table,
+        columns: Vec<String>,
     ) -> Result<Served, Trouble> {
-        let odd = || Trouble::Misfit("a key that is served is a text, an integer or a uuid".to_owned());
+        let odd =
+            || Trouble::Misfit("a key that is served is a text, an integer or a uuid".to_owned());
         let known = self.register(client, collection).await?;
         let layout = match &table.payload {
             Payload::Json { name, .. } => format!("json {name:?}"),
@@ -278,7 +296,8 @@ impl Shared {
         if !watched {
             let watching = Watching {
                 side: &self.side,
-                known: &known,
+                id: known.id,
+                known: known.relation.is_some(),
                 name: &name,
                 table: &table,
                 layout: &layout,
@@ -295,6 +314,10 @@ impl Shared {
         let version: String = row.try_get(0)?;
         let meddled: bool = row.try_get(1)?;
         let json = matches!(table.payload, Payload::Json { .. });
+        let shapes = match json {
+            true => Vec::new(),
+            false => self.shapes(client, known.id, columns).await?,
+        };
         let exact = json && !table.plain && !meddled;
         let sql = Statements::new(&self.side.schema, known.id, &name, &table, exact, adopted);
         Ok(Served {
@@ -303,10 +326,34 @@ impl Shared {
             sql: sql.ok_or_else(odd)?,
             table,
             name,
-            adopted,
             exact,
             version,
+            shapes,
         })
+    }
+
+    /// The columns that a table has and had: the log's rows are of all of them.
+    async fn shapes(
+        &self,
+        client: &ClientWrapper,
+        id: i32,
+        columns: Vec<String>,
+    ) -> Result<Vec<Vec<String>>, Error> {
+        let read = self
+            .side
+            .sql("SELECT columns FROM @.shape WHERE collection = $1::int4 ORDER BY seq DESC");
+        let rows = client.query(&read, &[&id]).await?;
+        let shapes: Result<Vec<Vec<String>>, Error> =
+            rows.iter().map(|row| row.try_get(0)).collect();
+        let mut shapes = shapes?;
+        if shapes.first() != Some(&columns) {
+            let insert = self
+                .side
+                .sql("INSERT INTO @.shape (collection, columns) VALUES ($1::int4, $2::text[])");
+            client.execute(&insert, &[&id, &columns]).await?;
+            shapes.insert(0, columns);
+        }
+        Ok(shapes)
     }
 
     /// A table that was there is gone, and with it what was known of it.
@@ -324,7 +371,8 @@ impl Shared {
     async fn make(&self, client: &mut Client, collection: &str) -> Result<(), Trouble> {
         let config = self.config(collection).cloned().unwrap_or_default();
         if config.layout == LayoutChoice::Columns || config.rest.is_some() || config.key.len() > 1 {
-            let why = "it does not exist, and a table with columns as fields is not made up; create it";
+            let why =
+                "it does not exist, and a table with columns as fields is not made up; create it";
             return Err(Trouble::Misfit(why.to_owned()));
         }
         let known = self.register(client, collection).await?;
@@ -365,10 +413,8 @@ impl Shared {
             return Ok(named);
         }
         if self.is_usable(client, collection).await? {
-            let sql = "SELECT FROM pg_class WHERE relname = $1::text \
-                AND relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $2::text)";
             let taken = client
-                .query_opt(sql, &[&collection, &self.side.served])
+                .query_opt(THERE, &[&collection, &self.side.served])
                 .await?;
             if taken.is_none() {
                 return Ok(collection.to_owned());
@@ -390,7 +436,7 @@ impl Shared {
         let failed = |error| self.failed("looking for new and changed tables", error);
         let client = self.quick.get().await?;
         let sql = self.side.sql(TABLES);
-        let rows = super::pipe::call(&client, super::pipe::Call::new(sql).with(&self.side.served))
+        let rows = call(&client, Call::new(sql).with(&self.side.served))
             .await
             .map_err(failed)?
             .rows;
@@ -448,126 +494,3 @@ const TABLES: &str = "SELECT c.name, k.xmin::text, NULL::text FROM @.collection 
 /// The version of a table's shape, and whether triggers of the app's own may change its rows on their way in.
 const FACTS: &str = "SELECT xmin::text, EXISTS (SELECT FROM pg_trigger WHERE tgrelid = $1::oid \
     AND NOT tgisinternal AND tgenabled <> 'D' AND (tgtype & 3) = 3) FROM pg_class WHERE oid = $1::oid";
-
-const IN_PLACE: &str = "SELECT g.tgname::text, p.prosrc FROM pg_trigger g JOIN pg_proc p ON p.oid = g.tgfoid \
-    WHERE g.tgrelid = $1::oid AND g.tgname = ANY ($2::text[]) AND g.tgenabled <> 'D'";
-
-async fn in_place(
-    client: &ClientWrapper,
-    table: &Table,
-    triggers: &Triggers,
-) -> Result<bool, Error> {
-    let rows = client
-        .query(IN_PLACE, &[&table.oid, &[ROW, TRUNCATE].as_slice()])
-        .await?;
-    let mut good = 0;
-    for row in rows {
-        let (name, source): (String, String) = (row.try_get(0)?, row.try_get(1)?);
-        let expect = match name.as_str() {
-            ROW => &triggers.row_source,
-            _ => &triggers.truncate_source,
-        };
-        good += usize::from(source == *expect);
-    }
-    Ok(good == 2)
-}
-
-fn forgetting(id: i32) -> String {
-    format!(
-        "DELETE FROM @.line WHERE collection = {id}; DELETE FROM @.time WHERE collection = {id}; \
-         DELETE FROM @.log WHERE collection = {id}"
-    )
-}
-
-/// A table that is about to be watched.
-struct Watching<'a> {
-    side: &'a Side,
-    known: &'a Known,
-    name: &'a str,
-    table: &'a Table,
-    layout: &'a str,
-}
-
-impl Watching<'_> {
-    /// Sets the triggers. Gives the time that rows have that were there before.
-    async fn begin(&self, client: &mut Client) -> Result<Option<Micros>, Error> {
-        let (side, id, name) = (self.side, self.known.id, self.name);
-        let transaction = client.transaction().await?;
-        transaction.batch_execute(PATIENCE).await?;
-        // From here on nobody writes it, and whoever wrote is done.
-        let sql = format!("LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE");
-        transaction.batch_execute(&sql).await?;
-        let sql = format!(
-            "SELECT EXISTS (SELECT FROM {name}), {}.now(), EXISTS (SELECT FROM {0}.index), \
-             pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = $1::oid",
-            side.schema
-        );
-        let row = transaction.query_one(&sql, &[&self.table.oid]).await?;
-        let (any, now, indexed): (bool, Micros, bool) =
-            (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-        let adopted = if any { now } else { 0 };
-        let Some(triggers) = Triggers::new(&side.schema, id, name, self.table, adopted) else {
-            return Ok(None);
-        };
-        if self.known.relation.is_some() {
-            // It was watched before, and was not since: nothing that is known of it holds.
-            transaction.batch_execute(&side.sql(&forgetting(id))).await?;
-        }
-        transaction.batch_execute(&triggers.sql).await?;
-        if row.try_get(3)? {
-            // Also for rows that replication brings.
-            let sql = format!(
-                "ALTER TABLE {name} ENABLE ALWAYS TRIGGER {ROW}, ENABLE ALWAYS TRIGGER {TRUNCATE}"
-            );
-            transaction.batch_execute(&sql).await?;
-        }
-        self.order(&transaction).await?;
-        if any && indexed {
-            self.announce(&transaction, adopted).await?;
-        }
-        let sql = side.sql(
-            "UPDATE @.collection SET relation = $2::oid, layout = $3::text, adopted = $4::int8 \
-             WHERE id = $1::int4",
-        );
-        transaction
-            .execute(&sql, &[&id, &self.table.oid, &self.layout, &adopted])
-            .await?;
-        transaction.commit().await?;
-        tracing::info!(table = name, "serving a table");
-        Ok(Some(adopted))
-    }
-
-    /// An index in the order of the keys' bytes, where the table's own has another.
-    async fn order(&self, transaction: &deadpool_postgres::Transaction<'_>) -> Result<(), Error> {
-        let plain = key_expression(&self.table.keys, true, "");
-        let used = key_expression(&self.table.keys, self.table.key_order, "");
-        let keys = &self.table.keys;
-        let own = keys.first().is_some_and(|key| {
-            keys.len() == 1 && used.as_deref() == Some(&*quoted(&key.name)) && plain == used
-        });
-        if own {
-            return Ok(());
-        }
-        let sql = format!(
-            "CREATE INDEX IF NOT EXISTS {} ON {} ({})",
-            quoted(&format!("whimbrel_serve_key_{}", self.known.id)),
-            self.name,
-            used.unwrap_or_default()
-        );
-        transaction.batch_execute(&sql).await
-    }
-
-    /// Indexes are there already, and know nothing of the rows.
-    async fn announce(
-        &self,
-        transaction: &deadpool_postgres::Transaction<'_>,
-        adopted: Micros,
-    ) -> Result<(), Error> {
-        let key = key_expression(&self.table.keys, self.table.key_order, "t.").unwrap_or_default();
-        let sql = format!(
-            "INSERT INTO {}.log (collection, key, at, writer, open) SELECT {}, {key}, {adopted}, 1, true FROM {} t",
-            self.side.schema, self.known.id, self.name
-        );
-        transaction.batch_execute(&sql).await
-    }
-}

@@ -108,22 +108,69 @@ mod tests {
             Bound::Excluded(bound.to_vec()),
         );
         let says = format!("{text:?} {bound:?}");
-        assert_eq!(within(text, from(&included).as_ref(), &all), key >= bound, "{says}");
-        assert_eq!(within(text, from(&excluded).as_ref(), &all), key > bound, "{says}");
-        assert_eq!(within(text, Some(&all), &to(&included)), key <= bound, "{says}");
-        assert_eq!(within(text, Some(&all), &to(&excluded)), key < bound, "{says}");
+        assert_eq!(
+            within(text, from(&included).as_ref(), &all),
+            key >= bound,
+            "{says}"
+        );
+        assert_eq!(
+            within(text, from(&excluded).as_ref(), &all),
+            key > bound,
+            "{says}"
+        );
+        assert_eq!(
+            within(text, Some(&all), &to(&included)),
+            key <= bound,
+            "{says}"
+        );
+        assert_eq!(
+            within(text, Some(&all), &to(&excluded)),
+            key < bound,
+            "{says}"
+        );
     }
 
     #[test]
     fn bytes_that_are_no_text_part_texts_where_they_should() {
         let texts = [
-            "", "\u{1}", "a", "a\u{1}", "ab", "b", "é", "\u{7ff}", "\u{800}", "\u{d7ff}", "\u{e000}",
-            "\u{ffff}", "\u{10000}", "\u{10ffff}", "a\u{10ffff}", "\u{10ffff}\u{10ffff}", "a/", "a0",
+            "",
+            "\u{1}",
+            "a",
+            "a\u{1}",
+            "ab",
+            "b",
+            "é",
+            "\u{7ff}",
+            "\u{800}",
+            "\u{d7ff}",
+            "\u{e000}",
+            "\u{ffff}",
+            "\u{10000}",
+            "\u{10ffff}",
+            "a\u{10ffff}",
+            "\u{10ffff}\u{10ffff}",
+            "a/",
+            "a0",
         ];
         let bounds: [&[u8]; 18] = [
-            b"", b"\0", b"a\0", b"a\0b", b"a\x7f", b"a\x80", b"a\xc3", b"a\xff", b"\xff", b"\xc3\xa9",
-            b"\xed\xa0\x80", b"\xed\x9f\xbf", b"\xee", b"\xf4\x8f\xbf\xbf\xff", b"\xf4\x90", b"a\xf5",
-            b"\xe0\x9f", b"a/\xff",
+            b"",
+            b"\0",
+            b"a\0",
+            b"a\0b",
+            b"a\x7f",
+            b"a\x80",
+            b"a\xc3",
+            b"a\xff",
+            b"\xff",
+            b"\xc3\xa9",
+            b"\xed\xa0\x80",
+            b"\xed\x9f\xbf",
+            b"\xee",
+            b"\xf4\x8f\xbf\xbf\xff",
+            b"\xf4\x90",
+            b"a\xf5",
+            b"\xe0\x9f",
+            b"a/\xff",
         ];
         for text in texts {
             for bound in bounds {

@@ -3,22 +3,19 @@
 //! Documents that are there are locked, so nobody changes them before the end. Those that are not are inserted
 //! plainly: somebody else's insert in between is an error of the key's index, and the commit is decided anew.
 
-use super::pipe::{Answer, Call, Step, call, pipe};
+use super::Shared;
+use super::pipe::{Call, Step, call, pipe};
 use super::served::Served;
 use super::session::Committer;
-use super::{Shared, rows};
-use crate::postgres::document::Cell;
+use super::writes::{Before, CORRECT, Corrections, Rows, Writes, confirm, sorted};
 use crate::postgres::error;
-use crate::postgres::wire::Many;
 use deadpool_postgres::ClientWrapper;
-use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::sleep;
 use tokio_postgres::Error;
-use whimbrel_firestore::backend::{Batch, Decide, Found, IndexLine, Put};
-use whimbrel_firestore::{Fields, Place};
-use whimbrel_model::{Code, Map, StoreError, StoreErrorKind};
+use whimbrel_firestore::Place;
+use whimbrel_firestore::backend::{Batch, Decide, IndexLine};
+use whimbrel_model::{Code, StoreError, StoreErrorKind};
 
 /// How often a commit is begun anew when others are in its way.
 const TRIES: u32 = 6;
@@ -27,7 +24,7 @@ const BACKOFF: Duration = Duration::from_millis(4);
 const ASKED: u32 = 50;
 const BETWEEN: Duration = Duration::from_millis(200);
 
-const DOING: &str = "committing";
+pub(super) const DOING: &str = "committing";
 
 enum Trouble {
     /// Nothing was written, and another try may succeed.
@@ -94,23 +91,14 @@ async fn attempt(
     steps.extend(groups.iter().map(|group| Step::from(group.get())));
     let written = async {
         let answers = pipe(&client, steps).await.map_err(|e| trouble(shared, e))?;
-        let (mut found, mut exact) = (Found::new(), HashMap::new());
+        let mut before = Before::default();
         for (group, answer) in groups.iter().zip(answers.iter().skip(1 + groups.len())) {
             for row in &answer.rows {
-                let (at, read) = group.read(shared, row)?;
-                let Some(place) = touch.get(at) else { continue };
-                if let Some(map) = read.exact {
-                    exact.insert(place.clone(), map);
-                }
-                found.insert(place.clone(), read.stored);
+                before.take(shared, group, row, touch)?;
             }
         }
-        let batch = decide(&found);
+        let batch = decide(&before.found);
         check(shared, committer, &batch)?;
-        let before = Before {
-            found: &found,
-            exact: &exact,
-        };
         write(shared, &client, &batch, &before)
             .await
             .map(|xid| (batch, xid))
@@ -142,195 +130,13 @@ fn check(shared: &Shared, committer: &Committer, batch: &Batch) -> Result<(), St
     }
 }
 
-/// What the documents are that a commit touches.
-struct Before<'a> {
-    found: &'a Found,
-    exact: &'a HashMap<Place, Map>,
-}
-
-impl Before<'_> {
-    fn of(&self, place: &Place) -> Option<(&Fields, &Map)> {
-        let stored = self.found.get(place)?;
-        Some((&stored.fields, self.exact.get(place)?))
-    }
-}
-
-/// What is written to one table.
-struct Writes<'b> {
-    served: Arc<Served>,
-    /// Whatever is written or deleted.
-    keys: Vec<&'b str>,
-    times: Vec<i64>,
-    inserts: Rows<'b>,
-    updates: Rows<'b>,
-    deletes: Vec<&'b str>,
-}
-
-#[derive(Default)]
-struct Rows<'b> {
-    puts: Vec<&'b Put>,
-    cells: Vec<Vec<Cell>>,
-}
-
-impl<'b> Rows<'b> {
-    fn payload<'c>(&'c self, served: &Served, mut call: Call<'c>) -> Call<'c> {
-        for (column, wire) in served.sql.wires.iter().enumerate() {
-            let items = self.cells.iter().filter_map(|cells| cells.get(column));
-            call = call.with(Many {
-                wire: *wire,
-                items: items.collect(),
-            });
-        }
-        call
-    }
-
-    fn insert<'c>(&'c self, served: &'c Served) -> Call<'c> {
-        let mut call = Call::new(&*served.sql.insert);
-        let parts = served.table.keys.len();
-        for part in 0..parts {
-            let keys = self.puts.iter().map(|put| match parts {
-                1 => &*put.place.key,
-                _ => put.place.key.split('/').nth(part).unwrap_or_default(),
-            });
-            call = call.with(keys.collect::<Vec<&str>>());
-        }
-        self.payload(served, call)
-    }
-
-    fn update<'c>(&'c self, served: &'c Served) -> Call<'c> {
-        let keys: Vec<&str> = self.puts.iter().map(|put| &*put.place.key).collect();
-        self.payload(served, Call::new(&*served.sql.update).with(keys))
-    }
-
-    /// Checks the answer to [`Self::insert`] or [`Self::update`], and finds what is held otherwise than it was put.
-    fn confirm(
-        &self,
-        shared: &Shared,
-        served: &Served,
-        answer: &Answer,
-        corrections: &mut Corrections<'b>,
-    ) -> Result<(), StoreError> {
-        confirm(shared, served, answer, self.puts.len())?;
-        let puts: HashMap<&str, &'b Put> = match served.exact {
-            true => return Ok(()),
-            false => self.puts.iter().map(|put| (&*put.place.key, *put)).collect(),
-        };
-        for row in &answer.rows {
-            let key: &str = row.try_get(0).map_err(|e| shared.failed(DOING, e))?;
-            let Some(put) = puts.get(key).copied() else {
-                continue;
-            };
-            let Some(stored) = &put.stored else { continue };
-            let held = rows::payload(served, row, 1).and_then(|map| rows::fields(&map));
-            if !held.is_ok_and(|held| rows::same(&held, &stored.fields)) {
-                corrections.ids.push(served.id);
-                corrections.keys.push(&put.place.key);
-                corrections.times.push(put.at);
-                corrections.olds.push(rows::correction(&stored.fields));
-                corrections.created.push(stored.created);
-                corrections.updated.push(stored.updated);
-            }
-        }
-        Ok(())
-    }
-}
-
-fn confirm(
-    shared: &Shared,
-    served: &Served,
-    answer: &Answer,
-    expected: usize,
-) -> Result<(), StoreError> {
-    if answer.count == expected as u64 {
-        return Ok(());
-    }
-    Err(shared.terminal(
-        Code::StoreFailed,
-        format!(
-            "nothing was written: a trigger or rule of the table {} kept a row from being written",
-            served.name
-        ),
-    ))
-}
-
-#[derive(Default)]
-struct Corrections<'b> {
-    ids: Vec<i32>,
-    keys: Vec<&'b str>,
-    times: Vec<i64>,
-    olds: Vec<String>,
-    created: Vec<i64>,
-    updated: Vec<i64>,
-}
-
-const CORRECT: &str = "INSERT INTO @.log (collection, key, at, writer, open, old, created, updated) \
-    SELECT s.c, s.k, s.a, 2, true, s.old, s.created, s.updated FROM (SELECT unnest($1::int4[]) AS c, \
-      unnest($2::text[]) AS k, unnest($3::int8[]) AS a, unnest($4::text[]) AS old, \
-      unnest($5::int8[]) AS created, unnest($6::int8[]) AS updated) s";
-
-/// Sorts what is put by its table and by what is done there.
-async fn sorted<'b>(
-    shared: &Shared,
-    batch: &'b Batch,
-    before: &Before<'_>,
-) -> Result<Vec<Writes<'b>>, StoreError> {
-    let mut tables: Vec<Writes<'b>> = Vec::new();
-    let mut at: HashMap<&str, usize> = HashMap::new();
-    for put in &batch.documents {
-        let there = before.found.contains_key(&put.place);
-        if put.stored.is_none() && !there {
-            continue;
-        }
-        let at = match at.get(&*put.place.collection) {
-            Some(at) => *at,
-            None => {
-                tables.push(Writes {
-                    served: shared.ensure(&put.place.collection).await?,
-                    keys: Vec::new(),
-                    times: Vec::new(),
-                    inserts: Rows::default(),
-                    updates: Rows::default(),
-                    deletes: Vec::new(),
-                });
-                at.insert(&put.place.collection, tables.len() - 1);
-                tables.len() - 1
-            }
-        };
-        let Some(writes) = tables.get_mut(at) else {
-            continue;
-        };
-        let key = &*put.place.key;
-        writes.keys.push(key);
-        writes.times.push(put.at);
-        let Some(stored) = &put.stored else {
-            writes.deletes.push(key);
-            continue;
-        };
-        let map = rows::to_write(&stored.fields, before.of(&put.place));
-        let cells = rows::cells(&writes.served, key, map).map_err(|why| {
-            let place = &put.place;
-            shared.terminal(
-                Code::StoreShape,
-                format!("nothing was written: {:?} cannot be held: {why}", place.path()),
-            )
-        })?;
-        let rows = match there {
-            true => &mut writes.updates,
-            false => &mut writes.inserts,
-        };
-        rows.puts.push(put);
-        rows.cells.push(cells);
-    }
-    Ok(tables)
-}
-
 /// Writes everything. Gives the transaction's number, by which it can be asked later what became of it.
 // tidy: long because it is the list of all that a commit writes, in its order, and of the answers.
 async fn write(
     shared: &Shared,
     client: &ClientWrapper,
     batch: &Batch,
-    before: &Before<'_>,
+    before: &Before,
 ) -> Result<String, Trouble> {
     let tables = sorted(shared, batch, before).await?;
     let ids = LineIds::of(shared, batch).await?;
@@ -365,7 +171,11 @@ async fn write(
     // What belongs to something goes before it does.
     for writes in tables.iter().rev().filter(|w| !w.deletes.is_empty()) {
         of.push((steps.len(), Of::Count(writes.deletes.len(), &writes.served)));
-        steps.push(Call::new(&*writes.served.sql.delete).with(&writes.deletes).into());
+        steps.push(
+            Call::new(&*writes.served.sql.delete)
+                .with(&writes.deletes)
+                .into(),
+        );
     }
     times(&side, &tables, &mut steps);
     if !batch.unindex.is_empty() {
@@ -379,7 +189,12 @@ async fn write(
         steps.push(call.with(&ids.0).with(documents).into());
     }
     if !settled.is_empty() {
-        steps.push(Call::new(&*side.settle).with(&settled).with(batch.at).into());
+        steps.push(
+            Call::new(&*side.settle)
+                .with(&settled)
+                .with(batch.at)
+                .into(),
+        );
     }
     let answers = pipe(client, steps).await.map_err(|e| trouble(shared, e))?;
     let mut corrections = Corrections::default();

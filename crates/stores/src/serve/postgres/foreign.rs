@@ -3,14 +3,14 @@
 //! Each change stays open in the log until a commit settles that very one. So nothing is passed over, in whatever
 //! order transactions end, and an unfinished one keeps nobody waiting.
 
-use super::Shared;
 use super::past::Old;
 use super::pipe::{Call, call};
+use super::{Shared, again};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
-use whimbrel_firestore::backend::{Change, Foreign};
+use whimbrel_firestore::backend::{Change, Foreign, Stored};
 use whimbrel_firestore::{Micros, Place};
-use whimbrel_model::{StoreError, StoreErrorKind};
+use whimbrel_model::StoreError;
 
 /// How often it is looked for new and changed tables.
 const TABLES: Duration = Duration::from_secs(1);
@@ -38,7 +38,12 @@ impl Handed {
 
     /// The changes that were given out up to a mark.
     pub fn up_to(&self, mark: u64) -> Vec<i64> {
-        let mut all: Vec<i64> = self.out.range(..=mark).flat_map(|(_, out)| out).copied().collect();
+        let mut all: Vec<i64> = self
+            .out
+            .range(..=mark)
+            .flat_map(|(_, out)| out)
+            .copied()
+            .collect();
         all.sort_unstable();
         all.dedup();
         all
@@ -64,21 +69,16 @@ const OPEN: &str = "SELECT l.seq, l.collection, l.key, l.at, l.writer, l.old, l.
 struct Noted {
     place: Place,
     at: Micros,
-    /// Its place among the texts that are read, where there was a document.
-    old: Option<usize>,
+    before: Option<Stored>,
 }
 
 impl Shared {
     /// See [`whimbrel_firestore::Backend::foreign`].
     pub(super) async fn foreign(&self, limit: u32) -> Result<Foreign, StoreError> {
         if self.handed().is_due() {
-            self.follow_tables().await?;
+            again(|| self.follow_tables()).await?;
         }
-        match self.open_changes(limit).await {
-            // A connection that died in the pool, or a table that changed.
-            Err(error) if error.kind == StoreErrorKind::Transient => self.open_changes(limit).await,
-            other => other,
-        }
+        again(|| self.open_changes(limit)).await
     }
 
     async fn open_changes(&self, limit: u32) -> Result<Foreign, StoreError> {
@@ -95,7 +95,7 @@ impl Shared {
                 ..Foreign::default()
             });
         }
-        let (mut seqs, mut noted, mut olds) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut seqs, mut noted) = (Vec::new(), Vec::new());
         for row in &rows {
             seqs.push(row.try_get(0).map_err(failed)?);
             let id: i32 = row.try_get(1).map_err(failed)?;
@@ -110,27 +110,23 @@ impl Shared {
                     key: key.into(),
                 },
                 at: row.try_get(3).map_err(failed)?,
-                old: None,
+                before: None,
             };
             if let Some(served) = self.find(&collection).await?
                 && let Some(old) = Old::read(row, 5, served, writer == 2).map_err(failed)?
             {
-                change.old = Some(olds.len());
-                olds.push(old);
+                // What was no document had no lines in any index.
+                change.before = old.stored().ok();
             }
             noted.push(change);
         }
-        let befores = self.decode(&client, &olds).await?;
         drop(client);
         let places: Vec<Place> = noted.iter().map(|change| change.place.clone()).collect();
         // As they are now: what came after these changes is given out as changes of its own.
         let afters = self.get(&places, true).await?;
         let changes = noted.into_iter().zip(afters).map(|(noted, after)| Change {
             at: noted.at,
-            // What was no document had no lines in any index.
-            before: noted
-                .old
-                .and_then(|old| befores.get(old)?.as_ref().ok().cloned()),
+            before: noted.before,
             after,
             place: noted.place,
         });

@@ -10,12 +10,15 @@ mod commit;
 mod foreign;
 mod past;
 mod pipe;
+mod record;
 mod rows;
 mod served;
 mod session;
 mod side;
 mod triggers;
 mod view;
+mod watch;
+mod writes;
 
 use crate::OpenOptions;
 use crate::postgres::connect::Connections;
@@ -28,7 +31,7 @@ use session::Committer;
 use side::Side;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use tokio_postgres::Error;
+use tokio_postgres::{Error, Row};
 use view::PgView;
 use whimbrel_firestore::backend::{Decide, Foreign, IndexId, IndexState, Stored};
 use whimbrel_firestore::{Backend, Fields, Micros, Place, View};
@@ -37,7 +40,7 @@ use whimbrel_model::{Code, StoreError, StoreErrorKind};
 /// Connections for what is over in a moment.
 const QUICK: usize = 8;
 /// Connections for views, each of which keeps one.
-const VIEWS: usize = 32;
+const VIEWS: usize = 64;
 
 /// Opens a database for serving by a libpq URL. Waits a while for another server of the same schema to end.
 ///
@@ -117,15 +120,37 @@ struct Catalog {
     passed_over: HashMap<String, Option<String>>,
 }
 
+/// How often reading is tried anew: connections that died in the pool are found out only when they are used, and
+/// tables that changed only when they are read.
+const TRIES: u32 = 4;
+
+/// Reads until it succeeds, or fails for another reason than one that passes, or too often.
+async fn again<T, F>(mut read: impl FnMut() -> F) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    let mut tries = 1;
+    loop {
+        match read().await {
+            Err(error) if error.kind == StoreErrorKind::Transient && tries < TRIES => tries += 1,
+            other => return other,
+        }
+    }
+}
+
 const LAST_COMMIT: &str = "SELECT greatest((SELECT max(at) FROM @.committed), (SELECT max(at) FROM @.log), \
     (SELECT max(adopted) FROM @.collection), 0)";
 
 impl Shared {
     fn failed(&self, doing: &str, error: Error) -> StoreError {
-        if error::is_stale(&error) {
+        let stale = error::is_stale(&error);
+        let mut failed = error::store_error(&self.quick.name, doing, error);
+        if stale {
+            // A table changed or went away. The next try looks at it anew.
             self.forget_tables();
+            failed.kind = StoreErrorKind::Transient;
         }
-        error::store_error(&self.quick.name, doing, error)
+        failed
     }
 
     fn terminal(&self, code: Code, message: impl Into<String>) -> StoreError {
@@ -135,7 +160,7 @@ impl Shared {
     /// A row that is no document.
     fn no_document(&self, served: &Served, key: &str, why: &str) -> StoreError {
         self.terminal(
-            Code::StoreShape,
+            Code::DocUnreadable,
             format!(
                 "the row {key:?} of the table {} is no document: {why}; mend or delete it in SQL",
                 served.name
@@ -199,7 +224,9 @@ impl Shared {
     /// Whether the table was not looked at yet as it is now.
     fn is_news(&self, table: &str, version: Option<String>) -> bool {
         self.note(|catalog| {
-            let seen = catalog.passed_over.insert(table.to_owned(), version.clone());
+            let seen = catalog
+                .passed_over
+                .insert(table.to_owned(), version.clone());
             seen != Some(version)
         })
     }
@@ -230,7 +257,7 @@ impl Shared {
             let id: i32 = row.try_get(0).map_err(failed)?;
             self.note_index(IndexState {
                 id: IndexId(id.unsigned_abs()),
-                definition: row.try_get(1).map_err(failed)?,
+                definition: definition(row.try_get(1).map_err(failed)?),
                 ready: row.try_get(2).map_err(failed)?,
             });
         }
@@ -303,7 +330,7 @@ impl Shared {
             }
         };
         for (group, answer) in groups.iter().zip(answers.iter().skip(usize::from(several))) {
-            group.take_all(self, answer, lenient, &mut found)?;
+            group.take_all(self, places, answer, lenient, &mut found)?;
         }
         Ok(found)
     }
@@ -356,41 +383,42 @@ impl Group<'_> {
             .with(&self.ordinals)
     }
 
-    /// Reads a row of what [`Self::get`] answers.
-    fn read(&self, shared: &Shared, row: &tokio_postgres::Row) -> Result<(usize, rows::Read), StoreError> {
+    /// Reads a row of what [`Self::get`] answers: which place it is of, and its document or why it is none.
+    fn read(
+        &self,
+        shared: &Shared,
+        row: &Row,
+    ) -> Result<(usize, Result<rows::Read, String>), StoreError> {
         let ordinal: i32 = row
             .try_get(0)
             .map_err(|error| shared.failed("reading documents", error))?;
-        let read = rows::read(&self.served, row, 1).map_err(|why| {
-            let at = self.ordinals.iter().position(|o| *o == ordinal);
-            let key = at.and_then(|at| self.keys.get(at));
-            shared.no_document(&self.served, key.copied().unwrap_or_default(), &why)
-        })?;
-        Ok((usize::try_from(ordinal).unwrap_or_default(), read))
+        let at = usize::try_from(ordinal).unwrap_or(usize::MAX);
+        Ok((at, rows::read(&self.served, row, 1)))
     }
 
     /// `lenient`: rows that are no documents are passed over.
     fn take_all(
         &self,
         shared: &Shared,
+        places: &[Place],
         answer: &Answer,
         lenient: bool,
         found: &mut [Option<Stored>],
     ) -> Result<(), StoreError> {
         for row in &answer.rows {
-            let (at, read) = match self.read(shared, row) {
-                Err(error) if lenient && error.code == Code::StoreShape => {
-                    tracing::warn!("{error}");
-                    continue;
-                }
-                other => other?,
-            };
-            if let Some(slot) = found.get_mut(at) {
-                *slot = Some(read.stored);
+            let (at, read) = self.read(shared, row)?;
+            if let (Some(slot), Some(place)) = (found.get_mut(at), places.get(at)) {
+                let stored = read.map(|read| read.stored);
+                *slot = shared.readable_or(&self.served, &place.key, stored, lenient)?;
             }
         }
         Ok(())
     }
+}
+
+/// Definitions are texts, of which the gateway may have any.
+fn definition(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 #[async_trait]
@@ -400,13 +428,7 @@ impl Backend for PgBackend {
     }
 
     async fn get(&self, places: &[Place]) -> Result<Vec<Option<Stored>>, StoreError> {
-        match self.shared.get(places, false).await {
-            // A connection that died in the pool, or a table that changed: reading anew does no harm.
-            Err(error) if error.kind == StoreErrorKind::Transient => {
-                self.shared.get(places, false).await
-            }
-            other => other,
-        }
+        again(|| self.shared.get(places, false)).await
     }
 
     async fn view(&self) -> Result<Box<dyn View>, StoreError> {
@@ -420,7 +442,9 @@ impl Backend for PgBackend {
 
     fn refuse(&self, place: &Place, fields: &Fields) -> Option<String> {
         if place.collection.contains('\0') {
-            return Some("a collection's id holds U+0000, which PostgreSQL's text cannot".to_owned());
+            return Some(
+                "a collection's id holds U+0000, which PostgreSQL's text cannot".to_owned(),
+            );
         }
         let served = self.shared.known(&place.collection);
         rows::refusal(served.as_deref(), &place.key, fields)
@@ -444,18 +468,16 @@ impl Backend for PgBackend {
         let failed = |error| self.shared.failed("making an index", error);
         let client = self.shared.quick.get().await?;
         let insert = self.shared.side.sql(
-            "INSERT INTO @.index (definition, ready) VALUES ($1::text, false) ON CONFLICT DO NOTHING",
+            "INSERT INTO @.index (definition, ready) VALUES ($1::bytea, false) ON CONFLICT DO NOTHING",
         );
         let read = self.shared.side.sql(
-            "SELECT id, ready FROM @.index WHERE md5(definition) = md5($1::text) AND definition = $1::text",
+            "SELECT id, ready FROM @.index WHERE md5(definition) = md5($1::bytea) AND definition = $1::bytea",
         );
-        call(&client, Call::new(insert).with(definition))
+        let bytes = definition.as_bytes();
+        call(&client, Call::new(insert).with(bytes))
             .await
             .map_err(failed)?;
-        let row = client
-            .query_one(&read, &[&definition])
-            .await
-            .map_err(failed)?;
+        let row = client.query_one(&read, &[&bytes]).await.map_err(failed)?;
         let id: i32 = row.try_get(0).map_err(failed)?;
         let index = IndexState {
             id: IndexId(id.unsigned_abs()),
@@ -474,7 +496,9 @@ impl Backend for PgBackend {
             .side
             .sql("UPDATE @.index SET ready = true WHERE id = $1::int4");
         let id = i32::try_from(index.0).unwrap_or(i32::MAX);
-        let done = call(&client, Call::new(sql).with(id)).await.map_err(failed)?;
+        let done = call(&client, Call::new(sql).with(id))
+            .await
+            .map_err(failed)?;
         if done.count == 0 {
             return Err(self.shared.no_index(index));
         }

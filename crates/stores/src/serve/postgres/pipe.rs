@@ -74,7 +74,11 @@ pub(super) async fn pipe(
     let mut answers = Vec::with_capacity(running.len());
     for mut one in running {
         one.as_mut().await;
-        answers.push(one.as_mut().take_output().unwrap_or(Ok(Answer::default()))?);
+        answers.push(
+            one.as_mut()
+                .take_output()
+                .unwrap_or(Ok(Answer::default()))?,
+        );
     }
     Ok(answers)
 }

@@ -1,5 +1,6 @@
 //! Rows to documents and back.
 
+use super::record;
 use super::served::Served;
 use crate::postgres::document::{self, Cell};
 use crate::postgres::table::Payload;
@@ -182,7 +183,8 @@ fn nul(fields: &Fields) -> Option<String> {
         if name.contains('\0') {
             return Some("a field's name holds U+0000, which PostgreSQL's jsonb cannot".to_owned());
         }
-        nul_in(value).then(|| format!("the field {name:?} holds U+0000, which PostgreSQL's jsonb cannot"))
+        nul_in(value)
+            .then(|| format!("the field {name:?} holds U+0000, which PostgreSQL's jsonb cannot"))
     })
 }
 
@@ -196,10 +198,41 @@ fn nul_in(value: &v1::Value) -> bool {
     }
 }
 
-/// The log's text of a JSON column.
+/// The document of the log's text.
 ///
 /// # Errors
-/// Why it is no document.
+/// Why it is none; names columns, never values.
+pub(super) fn old(served: &Served, text: &str) -> Result<Fields, String> {
+    let Payload::Columns { fields, rest } = &served.table.payload else {
+        return old_fields(text);
+    };
+    let strange = || "the log's row is not one of the table's".to_owned();
+    let mut columns = record::read(text).ok_or_else(strange)?;
+    let shape = served.shapes.iter().find(|shape| {
+        // A table of one column that is NULL looks as one of none; such has no key, so there is none.
+        shape.len() == columns.len()
+    });
+    let mut map = Map::with_capacity(columns.len());
+    let mut more = None;
+    for (i, name) in shape.ok_or_else(strange)?.iter().enumerate() {
+        let text = columns.get_mut(i).and_then(Option::take);
+        let bytes = text.as_deref().map(str::as_bytes);
+        if let Some(field) = fields.iter().find(|field| field.name == *name) {
+            map.insert(name.clone(), document::decode(field, bytes)?);
+        } else if let Some(rest) = rest.as_ref().filter(|rest| rest.name == *name) {
+            more = Some(document::decode(rest, bytes)?);
+        }
+    }
+    if let Some(Value::Map(more)) = more {
+        document::merge(&mut map, more)?;
+    }
+    self::fields(&map)
+}
+
+/// The document of a text that is JSON.
+///
+/// # Errors
+/// Why it is none.
 pub(super) fn old_fields(text: &str) -> Result<Fields, String> {
     fields(&object(text.as_bytes())?)
 }

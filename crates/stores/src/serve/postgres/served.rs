@@ -19,13 +19,13 @@ pub(super) struct Served {
     pub table: Table,
     /// Quoted, with its schema.
     pub name: String,
-    /// Rows that were never written since have this time.
-    pub adopted: Micros,
     /// Whether what is put is what is held: one JSON column, in tagged JSON, and no triggers of the app's own that
     /// change rows before they are written.
     pub exact: bool,
     /// The catalogue's row of the table: another one after every change of its shape.
     pub version: String,
+    /// The columns that the table has and had, by name and in their order, the present ones first.
+    pub shapes: Vec<Vec<String>>,
     pub sql: Statements,
 }
 
@@ -44,8 +44,6 @@ pub(super) struct Statements {
     pub update: String,
     /// Parameters: keys.
     pub delete: String,
-    /// Reads rows out of their JSON in the log. Parameters: texts, ordinals. Columns: ordinal, payload.
-    pub past: String,
     /// Whether there is any row.
     pub any: String,
     /// The types of the payload's arrays.
@@ -74,12 +72,22 @@ pub(super) fn key_expression(keys: &[KeyColumn], in_order: bool, alias: &str) ->
     }
 }
 
-/// What the log keeps of the row `row`: the JSON column as it is, or all columns as JSON.
-pub(super) fn old_expression(payload: &Payload, row: &str) -> String {
-    match payload {
-        Payload::Json { name, .. } => format!("{row}.{}::text", quoted(name)),
-        Payload::Columns { .. } => format!("to_json({row})::text"),
+/// What the log keeps of a row: the JSON column, or all columns as a row's text (it names none of them: whoever
+/// drops a column must not find the trigger broken).
+pub(super) fn old_expression(payload: &Payload, row: Row) -> String {
+    match (payload, row) {
+        (Payload::Json { name, .. }, Row::Old) => format!("OLD.{}::text", quoted(name)),
+        (Payload::Json { name, .. }, Row::Table) => format!("t.{}::text", quoted(name)),
+        (Payload::Columns { .. }, Row::Old) => "OLD::text".to_owned(),
+        (Payload::Columns { .. }, Row::Table) => "(t.*)::text".to_owned(),
     }
+}
+
+/// Which row is meant: a trigger's, or that of the table `t`.
+#[derive(Clone, Copy)]
+pub(super) enum Row {
+    Old,
+    Table,
 }
 
 /// The payload's columns of the row `t`, as [`super::rows`] reads them.
@@ -109,7 +117,14 @@ fn written(payload: &Payload) -> Vec<(String, Wire, String)> {
 
 impl Statements {
     // tidy: long because it is a list of the statements, one after the other.
-    pub fn new(side: &str, id: i32, name: &str, table: &Table, exact: bool, adopted: Micros) -> Option<Self> {
+    pub fn new(
+        side: &str,
+        id: i32,
+        name: &str,
+        table: &Table,
+        exact: bool,
+        adopted: Micros,
+    ) -> Option<Self> {
         let key = key_expression(&table.keys, table.key_order, "t.")?;
         let payload = payload_columns(&table.payload).join(", ");
         let written = written(&table.payload);
@@ -126,9 +141,7 @@ impl Statements {
         let unnested = |from: usize| -> Vec<String> {
             let wires = written.iter().enumerate();
             wires
-                .map(|(i, (_, wire, _))| {
-                    format!("unnest(${}::{}[]) AS f{i}", from + i, wire.sql())
-                })
+                .map(|(i, (_, wire, _))| format!("unnest(${}::{}[]) AS f{i}", from + i, wire.sql()))
                 .collect()
         };
         let values = || {
@@ -168,7 +181,7 @@ impl Statements {
             sets.push(format!("{first} = t.{first}"));
         }
         let there = format!("t.{first} IS NOT NULL");
-        let old = old_expression(&table.payload, "t");
+        let old = old_expression(&table.payload, Row::Table);
         Some(Self {
             get: format!(
                 "SELECT s.o, {payload}, {times} FROM {keyed} JOIN {name} t ON {key} = s.k {with_times}"
@@ -199,10 +212,6 @@ impl Statements {
             delete: format!(
                 "DELETE FROM {name} t USING (SELECT unnest($1::text[]) AS k) s WHERE {key} = s.k"
             ),
-            past: format!(
-                "SELECT s.o, {payload} FROM (SELECT unnest($1::text[]) AS j, unnest($2::int4[]) AS o) s, \
-                 LATERAL json_populate_record(NULL::{name}, s.j::json) t"
-            ),
             any: format!("EXISTS (SELECT FROM {name})"),
             wires: written.iter().map(|(_, wire, _)| *wire).collect(),
             walked: format!("{key}, {payload}, {times}"),
@@ -214,7 +223,13 @@ impl Statements {
 
     /// The next rows between two keys. Parameters: the bounds that there are, then the limit. Columns: key, and
     /// (where `documents`) payload, created, updated.
-    pub fn walk(&self, from: &Bound<String>, to: &Bound<String>, descending: bool, documents: bool) -> String {
+    pub fn walk(
+        &self,
+        from: &Bound<String>,
+        to: &Bound<String>,
+        descending: bool,
+        documents: bool,
+    ) -> String {
         let (range, next) = conditions(&self.key, from, to, 1);
         let columns = if documents { &self.walked } else { &self.key };
         let direction = if descending { " DESC" } else { "" };
@@ -258,24 +273,25 @@ pub(super) fn conditions<T>(
 }
 
 impl Served {
-    pub fn is_json(&self) -> bool {
-        matches!(self.table.payload, Payload::Json { .. })
-    }
-
     /// The table's key of a document's.
     ///
     /// # Errors
     /// Why no row can have it.
     pub fn key(&self, key: &str) -> Result<Key, String> {
         if key.len() > KEY_BYTES {
-            return Err(format!("the document's ids are longer than {KEY_BYTES} bytes"));
+            return Err(format!(
+                "the document's ids are longer than {KEY_BYTES} bytes"
+            ));
         }
         let parts: Vec<&str> = match self.table.keys.len() {
             1 => vec![key],
             _ => key.split('/').collect(),
         };
         if parts.len() != self.table.keys.len() {
-            return Err(format!("the table's key has {} columns", self.table.keys.len()));
+            return Err(format!(
+                "the table's key has {} columns",
+                self.table.keys.len()
+            ));
         }
         let mut typed = Vec::with_capacity(parts.len());
         for (text, column) in parts.into_iter().zip(&self.table.keys) {
@@ -285,7 +301,10 @@ impl Served {
                 _ => Key::parse(text, &kind).filter(|part| part.to_string() == text),
             };
             typed.push(part.ok_or_else(|| {
-                format!("the table's key column {:?} cannot hold such an id", column.name)
+                format!(
+                    "the table's key column {:?} cannot hold such an id",
+                    column.name
+                )
             })?);
         }
         let key = match typed.len() {

@@ -15,11 +15,15 @@ use whimbrel_model::{Code, StoreError, StoreErrorKind};
 
 /// How long another server is waited for: one that was just stopped may not be gone yet.
 const WAIT: Duration = Duration::from_secs(10);
-const BETWEEN: Duration = Duration::from_millis(100);
+const BETWEEN: Duration = Duration::from_millis(20);
 
 /// "whim" in ASCII: the first half of the lock's number.
 const LOCK: &str = "SELECT pg_try_advisory_lock(2003331437, hashtext($1::text)), pg_backend_pid(), \
     (SELECT backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid())";
+
+/// What is answered survives a crash, and the lock is not lost by sitting still, whatever the server's defaults are.
+const LASTING: &str = "SELECT set_config(name, CASE name WHEN 'synchronous_commit' THEN 'on' ELSE '0' END, false) \
+    FROM pg_settings WHERE name = 'idle_session_timeout' OR (name = 'synchronous_commit' AND setting = 'off')";
 
 const HOLDER: &str = "SELECT l.pid, coalesce(a.client_addr::text, 'a local connection') FROM pg_locks l \
     LEFT JOIN pg_stat_activity a ON a.pid = l.pid \
@@ -78,10 +82,15 @@ impl Committer {
         let failed = |error| store_error(&connections.name, "taking the lock of the server", error);
         // Out of the pool: nobody else may use it, and with it goes the lock.
         let client = Object::take(connections.get().await?);
-        client.batch_execute(OWN).await.map_err(failed)?;
+        for batch in [OWN, LASTING] {
+            client.batch_execute(batch).await.map_err(failed)?;
+        }
         let begun = Instant::now();
         loop {
-            let row = client.query_one(LOCK, &[&side.name]).await.map_err(failed)?;
+            let row = client
+                .query_one(LOCK, &[&side.name])
+                .await
+                .map_err(failed)?;
             if row.try_get(0).map_err(failed)? {
                 self.process = (
                     row.try_get(1).map_err(failed)?,

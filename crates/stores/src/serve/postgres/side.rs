@@ -3,6 +3,7 @@
 //! | table | holds |
 //! |---|---|
 //! | `collection` | each collection's number, its table, and since when it is watched |
+//! | `shape` | which columns the tables had, where those are fields |
 //! | `time` | when a document was made and last written; rows without have their collection's `adopted` |
 //! | `log` | what documents were: one row a change, whoever made it |
 //! | `committed` | the times of the gateway's commits |
@@ -38,6 +39,8 @@ CREATE TABLE @.collection (
   id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text COLLATE \"C\" NOT NULL,
   named text, relation oid, layout text, adopted bigint NOT NULL DEFAULT 0);
 CREATE UNIQUE INDEX collection_name ON @.collection (md5(name));
+CREATE TABLE @.shape (
+  seq integer GENERATED ALWAYS AS IDENTITY, collection integer NOT NULL, columns text[] NOT NULL);
 CREATE TABLE @.time (
   collection integer NOT NULL, key text COLLATE \"C\" NOT NULL, created bigint NOT NULL, updated bigint NOT NULL,
   PRIMARY KEY (collection, key));
@@ -49,7 +52,7 @@ CREATE INDEX log_at ON @.log (at);
 CREATE INDEX log_open ON @.log (seq) WHERE open;
 CREATE TABLE @.committed (at bigint PRIMARY KEY);
 CREATE TABLE @.index (
-  id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY, definition text NOT NULL, ready boolean NOT NULL);
+  id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY, definition bytea NOT NULL, ready boolean NOT NULL);
 CREATE UNIQUE INDEX index_definition ON @.index (md5(definition));
 CREATE TABLE @.line (
   index integer NOT NULL, key bytea NOT NULL, collection integer NOT NULL, document text NOT NULL,
@@ -82,7 +85,9 @@ impl Side {
             ));
         }
         if version < 130_000 {
-            return Err(unfit("the server is older than PostgreSQL 13, which is needed"));
+            return Err(unfit(
+                "the server is older than PostgreSQL 13, which is needed",
+            ));
         }
         let served = served.ok_or_else(|| {
             unfit("no schema of the search path exists; create one, or set search_path")
@@ -134,7 +139,10 @@ impl Side {
         if there.is_none() {
             // Only where it is missing may the right to make schemas be needed.
             let schema = transaction
-                .query_opt("SELECT FROM pg_namespace WHERE nspname = $1::text", &[&self.name])
+                .query_opt(
+                    "SELECT FROM pg_namespace WHERE nspname = $1::text",
+                    &[&self.name],
+                )
                 .await?;
             if schema.is_none() {
                 let sql = format!("CREATE SCHEMA {}", self.schema);

@@ -4,7 +4,7 @@
 //! lies beside it. The gateway's own statements do not call them (they note what they do themselves, many rows at
 //! once); what those statements set off (triggers of the app's own, cascades) is noted as anybody's.
 
-use super::served::{key_expression, old_expression};
+use super::served::{Row, key_expression, old_expression};
 use crate::postgres::table::{Payload, Table};
 use whimbrel_firestore::Micros;
 
@@ -32,7 +32,7 @@ impl Triggers {
     pub fn new(side: &str, id: i32, name: &str, table: &Table, adopted: Micros) -> Option<Self> {
         let row_source = row_source(side, id, table, adopted)?;
         let key = key_expression(&table.keys, table.key_order, "t.")?;
-        let old = old_expression(&table.payload, "t");
+        let old = old_expression(&table.payload, Row::Table);
         let truncate_source = format!(
             "
 BEGIN
@@ -82,7 +82,7 @@ pub(super) fn literal(text: &str) -> String {
 fn row_source(side: &str, id: i32, table: &Table, adopted: Micros) -> Option<String> {
     let key = |row: &str| key_expression(&table.keys, table.key_order, row);
     let (old_key, new_key) = (key("OLD.")?, key("NEW.")?);
-    let old = old_expression(&table.payload, "OLD");
+    let old = old_expression(&table.payload, Row::Old);
     let gone = format!(
         "was := {old_key};
     SELECT created, updated INTO c, u FROM {side}.time WHERE collection = {id} AND key = was;

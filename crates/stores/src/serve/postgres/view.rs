@@ -3,7 +3,7 @@
 use super::past::{BEFORE, Old};
 use super::pipe::{Call, Step, call, pipe};
 use super::served::{Served, conditions};
-use super::{Group, LAST_COMMIT, Shared, bound, rows};
+use super::{Group, LAST_COMMIT, Shared, again, bound, rows};
 use async_trait::async_trait;
 use deadpool_postgres::{Client, ClientWrapper, Object};
 use std::ops::Bound;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 use whimbrel_firestore::backend::{Along, Change, IndexId, Line, Stored, Walk};
 use whimbrel_firestore::{Micros, Place, View};
-use whimbrel_model::{StoreError, StoreErrorKind};
+use whimbrel_model::StoreError;
 
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
@@ -30,11 +30,7 @@ pub(super) struct PgView {
 
 impl PgView {
     pub async fn open(shared: &Arc<Shared>) -> Result<Self, StoreError> {
-        match Self::begin(shared).await {
-            // A connection that died in the pool.
-            Err(error) if error.kind == StoreErrorKind::Transient => Self::begin(shared).await,
-            other => other,
-        }
+        again(|| Self::begin(shared)).await
     }
 
     async fn begin(shared: &Arc<Shared>) -> Result<Self, StoreError> {
@@ -82,7 +78,7 @@ impl PgView {
             .await
             .map_err(|e| self.failed(e))?;
         for (group, answer) in groups.iter().zip(&answers) {
-            group.take_all(&self.shared, answer, lenient, &mut found)?;
+            group.take_all(&self.shared, places, answer, lenient, &mut found)?;
         }
         Ok(found)
     }
@@ -113,32 +109,30 @@ impl PgView {
             .await
             .map_err(|e| self.failed(e))?;
         let mut noted = vec![false; places.len()];
-        let (mut olds, mut at) = (Vec::new(), Vec::new());
         for row in &answer.rows {
             let ordinal: i32 = row.try_get(0).map_err(|e| self.failed(e))?;
-            let ordinal = usize::try_from(ordinal).unwrap_or(usize::MAX);
-            let (Some(place), Some(noted)) = (places.get(ordinal), noted.get_mut(ordinal)) else {
+            let at = usize::try_from(ordinal).unwrap_or(usize::MAX);
+            let (Some(place), Some(noted)) = (places.get(at), noted.get_mut(at)) else {
                 continue;
             };
             *noted = true;
             if let Some(served) = self.shared.find(&place.collection).await?
                 && let Some(old) = Old::read(row, 1, served, false).map_err(|e| self.failed(e))?
+                && let Some(slot) = found.get_mut(at)
             {
-                olds.push(old);
-                at.push(ordinal);
+                let stored = old.stored();
+                *slot = self
+                    .shared
+                    .readable_or(&old.served, &place.key, stored, lenient)?;
             }
-        }
-        let decoded = self.shared.decode(self.client()?, &olds).await?;
-        for ((at, old), stored) in at.iter().zip(&olds).zip(decoded) {
-            let (Some(place), Some(slot)) = (places.get(*at), found.get_mut(*at)) else {
-                continue;
-            };
-            *slot = self.shared.readable_or(&old.served, &place.key, stored, lenient)?;
         }
         let rest: Vec<usize> = (0..places.len())
             .filter(|at| noted.get(*at) == Some(&false))
             .collect();
-        let unchanged: Vec<Place> = rest.iter().filter_map(|at| places.get(*at).cloned()).collect();
+        let unchanged: Vec<Place> = rest
+            .iter()
+            .filter_map(|at| places.get(*at).cloned())
+            .collect();
         let now = self.present(&unchanged, lenient).await?;
         for (at, stored) in rest.into_iter().zip(now) {
             if let Some(slot) = found.get_mut(at) {
@@ -395,12 +389,15 @@ impl View for PgView {
         let before = self.as_of(&places, Some(since), true).await?;
         let after = self.as_of(&places, until, true).await?;
         let states = before.into_iter().zip(after).zip(times);
-        let changes = places.into_iter().zip(states).map(|(place, ((before, after), at))| Change {
-            place,
-            at,
-            before,
-            after,
-        });
+        let changes = places
+            .into_iter()
+            .zip(states)
+            .map(|(place, ((before, after), at))| Change {
+                place,
+                at,
+                before,
+                after,
+            });
         Ok(changes.collect())
     }
 }
