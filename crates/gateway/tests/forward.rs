@@ -416,7 +416,6 @@ async fn json_is_what_an_independent_server_makes_of_it() {
             "documents:runQuery",
             format!(r#"{{"structuredQuery":{query}}}"#),
         ),
-        ),
         (
             "POST",
             "documents:batchGet",
