@@ -6,6 +6,7 @@
 mod backup;
 mod copy;
 mod data;
+mod firestore;
 mod lanes;
 mod measure;
 mod memory;
@@ -28,7 +29,7 @@ use std::thread;
 
 #[derive(Args)]
 #[command(after_help = "\
-Every bench starts a private PostgreSQL with its default durability, makes its seeded data, builds the \
+Every bench (but `firestore` and `transform`) starts a private PostgreSQL with its default durability, makes its seeded data, builds the \
 release binary, lets all lanes take turns, proves after each turn that the work was done, and prints each \
 lane's median ratio to the reference with the smallest and the largest. A missed bar is an error.
 
@@ -49,6 +50,8 @@ enum Which {
     Backup(Saving),
     /// Two collections compared, beside hashing in SQL, reading, and `reladiff`
     Verify(Measuring),
+    /// Firestore's protocol under many clients, beside hidane (in memory) and plain SQLite (durable)
+    Firestore(Serving),
     /// Peak memory of upgrade and copy, with few documents and with a hundred times as many
     Memory(Memory),
     /// Documents per second through operations and scripts, one thread
@@ -104,6 +107,25 @@ pub struct Saving {
 }
 
 #[derive(Args)]
+pub struct Serving {
+    /// How many clients, each with a connection of its own
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    pub clients: u32,
+    /// How many commits, or gets, a turn
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub operations: u32,
+    /// How often every lane runs
+    #[arg(long, value_name = "K", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub runs: u32,
+    /// Measure this binary instead of building one
+    #[arg(long, value_name = "PATH")]
+    pub whimbrel: Option<PathBuf>,
+    /// Print the measurements as JSON on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
 pub struct Memory {
     /// The smaller number of documents
     #[arg(long, value_name = "N", default_value_t = 20_000)]
@@ -125,6 +147,7 @@ pub fn run(arguments: &BenchArguments) -> Outcome<()> {
         Which::Upgrade(measuring) => (upgrade::run(measuring)?, measuring.json),
         Which::Backup(saving) => (backup::run(saving)?, saving.json),
         Which::Verify(measuring) => (verify::run(measuring)?, measuring.json),
+        Which::Firestore(serving) => (firestore::run(serving)?, serving.json),
         Which::Memory(memory) => (memory::run(memory)?, memory.json),
         Which::Transform => return transform::run(),
     };
@@ -177,7 +200,7 @@ impl Bench {
 
     pub fn report(&self, bench: &'static str) -> Outcome<Report> {
         let cores = thread::available_parallelism().map_or(0, usize::from);
-        Ok(Report::new(bench, cores, &self.postgres.version()?))
+        Ok(Report::new(bench, cores, Some(self.postgres.version()?)))
     }
 }
 

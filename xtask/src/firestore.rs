@@ -4,8 +4,9 @@ mod clients;
 mod crash;
 mod journey;
 mod official;
-mod server;
+pub mod server;
 
+use crate::deny::Checked;
 use crate::hidane::Hidane;
 use crate::postgres::{Durability, Options, Postgres};
 use crate::scratch::Scratch;
@@ -25,7 +26,7 @@ Google's clients for Python and Node are installed in versions of their own into
                xtask/firestore/known-failures.toml with their reasons
   node         every thing an app does, through the Node client (also REST), item by item
   python       the same through the Python client, in both of its styles
-  contention   50 clients, each with 200 transactional increments of one document
+  contention   50 clients, each with 200 transactional increments of one document, at the client's own settings
   values       every type and extreme: Node, server, Python, server, copy, copy, Node: unchanged
   crash        kill -9 under load: what was acknowledged is there, and nothing of a batch without the rest
 
@@ -45,6 +46,9 @@ pub struct FirestoreArguments {
     /// Only items (of `node` and `python`) or tests (of `official`) whose name holds this
     #[arg(long, value_name = "WORDS")]
     only: Option<String>,
+    /// Increments of each client in `contention`
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    increments: u32,
     /// How often the crash test kills the server
     #[arg(long, value_name = "N", default_value_t = 6)]
     kills: u32,
@@ -61,6 +65,19 @@ enum Part {
     Contention,
     Values,
     Crash,
+}
+
+impl Part {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Official => "official",
+            Self::Node => "node",
+            Self::Python => "python",
+            Self::Contention => "contention",
+            Self::Values => "values",
+            Self::Crash => "crash",
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -191,16 +208,24 @@ pub fn run(arguments: &FirestoreArguments) -> Outcome<()> {
     report.finish()
 }
 
-/// What `cargo xtask test` runs: all of it where documents are kept, and little over memory, in a few minutes.
-pub fn check() -> Outcome<()> {
+/// What `cargo xtask test` runs: everything where documents are kept, shortened to a few minutes.
+pub fn check() -> Outcome<Checked> {
+    // Without a network they cannot be fetched the first time.
+    if let Err(why) = Clients::install() {
+        return Ok(Checked::Not(format!(
+            "Google's clients do not install: {why}"
+        )));
+    }
     run(&FirestoreArguments {
         parts: Vec::new(),
         stores: vec![Store::Sqlite, Store::Postgres],
         against: None,
         only: None,
+        increments: 20,
         kills: 3,
         whimbrel: None,
-    })
+    })?;
+    Ok(Checked::Done)
 }
 
 fn run_part(
@@ -211,41 +236,30 @@ fn run_part(
     report: &mut Report,
 ) {
     let only = arguments.only.as_deref();
-    let (name, work): (_, Box<dyn Fn(&Server) -> Outcome<String>>) = match part {
-        Part::Official => (
-            "official",
-            Box::new(|server| official::run(ground, server.address(), only)),
-        ),
-        Part::Node => (
-            "node",
-            Box::new(|server| node(ground, server.address(), "whimbrel", only)),
-        ),
-        Part::Python => (
-            "python",
-            Box::new(|server| python(ground, server.address(), "whimbrel", only)),
-        ),
-        Part::Contention => (
-            "contention",
-            Box::new(|server| contention(ground, server.address())),
-        ),
-        Part::Crash => {
-            // Memory forgets with its process.
-            if store != Store::Memory {
-                report.part("crash", store.name(), || {
-                    crash::run(ground, store, arguments.kills)
-                });
-            }
-            return;
-        }
-        // Goes through several stores by itself.
-        Part::Values => return,
-    };
+    let name = part.name();
+    // Memory forgets with its process; values go through several stores by themselves.
+    if part == Part::Values || (part == Part::Crash && store == Store::Memory) {
+        return;
+    }
     report.part(name, store.name(), || {
+        if part == Part::Crash {
+            return crash::run(ground, store, arguments.kills);
+        }
         let url = ground.store(store, &format!("firestore_{name}"))?;
         let server = ground.serve(&url)?;
-        work(&server).map_err(|error| format!("{error}{}", server.last_words()))
+        let address = server.address();
+        match part {
+            Part::Official => official::run(ground, address, only),
+            Part::Node => node(ground, address, OURS, only),
+            Part::Python => python(ground, address, OURS, only),
+            Part::Contention => contention(ground, address, arguments.increments),
+            Part::Values | Part::Crash => Ok(String::new()),
+        }
+        .map_err(|error| format!("{error}{}", server.last_words()))
     });
 }
+
+const OURS: &str = "whimbrel";
 
 fn against_hidane(arguments: &FirestoreArguments, parts: &[Part]) -> Outcome<()> {
     let ground = Ground::start(arguments, &[])?;
@@ -253,19 +267,16 @@ fn against_hidane(arguments: &FirestoreArguments, parts: &[Part]) -> Outcome<()>
     let (address, only) = (hidane.address(), arguments.only.as_deref());
     let mut report = Report::default();
     for part in parts {
-        match part {
-            Part::Official => report.part("official", "hidane", || {
-                official::run_other(&ground, address, only)
-            }),
-            Part::Node => report.part("node", "hidane", || node(&ground, address, "hidane", only)),
-            Part::Python => report.part("python", "hidane", || {
-                python(&ground, address, "hidane", only)
-            }),
-            Part::Contention => {
-                report.part("contention", "hidane", || contention(&ground, address))
-            }
-            Part::Values | Part::Crash => {}
+        if matches!(part, Part::Values | Part::Crash) {
+            continue;
         }
+        report.part(part.name(), "hidane", || match part {
+            Part::Official => official::run_other(&ground, address, only),
+            Part::Node => node(&ground, address, "hidane", only),
+            Part::Python => python(&ground, address, "hidane", only),
+            Part::Contention => contention(&ground, address, arguments.increments),
+            Part::Values | Part::Crash => Ok(String::new()),
+        });
     }
     report.finish()
 }
@@ -288,8 +299,9 @@ fn python(ground: &Ground, address: &str, against: &str, only: Option<&str>) -> 
     items(&mut program)
 }
 
-fn contention(ground: &Ground, address: &str) -> Outcome<String> {
-    items(&mut ground.clients.node("contention.mjs", address))
+fn contention(ground: &Ground, address: &str, increments: u32) -> Outcome<String> {
+    let mut program = ground.clients.node("contention.mjs", address);
+    items(program.args(["50", &increments.to_string()]))
 }
 
 /// Runs a program that prints a line an item; gives its last line.

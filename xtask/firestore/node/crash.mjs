@@ -25,7 +25,6 @@ if (verb === 'write') {
     else batch.delete(passing);
     return batch.commit();
   };
-  console.log('writing');
   await Promise.all(Array.from({ length: TASKS }, async (_, task) => {
     for (let seq = 0; ; seq += 1) {
       await commit(task, seq);

@@ -72,6 +72,20 @@ item('limits: vectors are doubles only, and at most 2048 of them', async () => {
   await fails('INVALID_ARGUMENT', put({ v: vector(string('x')) }));
 });
 
+item('limits: U+0000 in text is kept, or refused where the store cannot hold it, with all of its commit', async () => {
+  const c = fresh();
+  const batch = db.batch().set(c.doc('before'), { n: 1 }).set(c.doc('a'), { s: 'x\u0000y', ['n\u0000']: '\u0000' });
+  const refused = await batch.commit().then(() => null, (error) => error);
+  const found = (await c.get()).docs.map((d) => d.data());
+  if (refused) {
+    assert.deepEqual([refused.code, found], [3, []]);
+    assert.match(refused.message, /U\+0000/);
+  } else {
+    assert.deepEqual(found, [{ s: 'x\u0000y', ['n\u0000']: '\u0000' }, { n: 1 }]);
+    assert.deepEqual((await c.where('s', '>', 'x').get()).size, 1);
+  }
+});
+
 item('limits: databases side by side; a project is only a name in names', async () => {
   const other = client({ databaseId: 'other' });
   const id = freshId('db');

@@ -9,12 +9,15 @@ use std::fmt;
 pub struct Report {
     bench: &'static str,
     cores: usize,
-    postgres: String,
+    /// Its version, where it takes part.
+    postgres: Option<String>,
     groups: Vec<Group>,
     /// What could not be run, and why.
     absent: Vec<String>,
     /// Bars that are no ratio of times.
     claims: Vec<Claim>,
+    /// Figures of this machine, without a bar.
+    facts: Vec<String>,
 }
 
 /// A figure with its limit.
@@ -51,6 +54,10 @@ impl Spread {
         };
         Some(Self { median, min, max })
     }
+}
+
+pub fn median(values: Vec<f64>) -> Option<f64> {
+    Spread::of(values).map(|spread| spread.median)
 }
 
 /// How one lane did against another, run by run, so that what slows down a whole run cancels out.
@@ -109,14 +116,15 @@ fn judge(group: &Group, lane: &Results, bar: &Bar) -> Verdict {
 }
 
 impl Report {
-    pub fn new(bench: &'static str, cores: usize, postgres: &str) -> Self {
+    pub fn new(bench: &'static str, cores: usize, postgres: Option<String>) -> Self {
         Self {
             bench,
             cores,
-            postgres: postgres.to_owned(),
+            postgres,
             groups: Vec::new(),
             absent: Vec::new(),
             claims: Vec::new(),
+            facts: Vec::new(),
         }
     }
 
@@ -126,6 +134,10 @@ impl Report {
 
     pub fn absent(&mut self, what: impl Into<String>) {
         self.absent.push(what.into());
+    }
+
+    pub fn fact(&mut self, fact: String) {
+        self.facts.push(fact);
     }
 
     pub fn claim(&mut self, claim: Claim) {
@@ -215,6 +227,7 @@ impl Report {
             "machine": { "cores": self.cores, "postgresql": self.postgres },
             "groups": groups,
             "claims": claims,
+            "facts": self.facts,
             "absent": self.absent,
         })
     }
@@ -222,11 +235,11 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "\nbench {} · {} cores · PostgreSQL {}",
-            self.bench, self.cores, self.postgres
-        )?;
+        write!(f, "\nbench {} · {} cores", self.bench, self.cores)?;
+        if let Some(version) = &self.postgres {
+            write!(f, " · PostgreSQL {version}")?;
+        }
+        writeln!(f)?;
         for group in &self.groups {
             write_group(f, group)?;
         }
@@ -237,6 +250,9 @@ impl fmt::Display for Report {
                 "{}: {:.2}{} (≤ {}{}) {word}",
                 claim.what, claim.figure, claim.unit, claim.at_most, claim.unit
             )?;
+        }
+        for fact in &self.facts {
+            writeln!(f, "{fact}")?;
         }
         for absent in &self.absent {
             writeln!(f, "not run: {absent}")?;
@@ -317,7 +333,7 @@ mod tests {
             against: "reference",
             limit,
         };
-        let mut report = Report::new("copy", 2, "15");
+        let mut report = Report::new("copy", 2, Some("15".to_owned()));
         report.group(Group {
             title: "Copy".to_owned(),
             lanes: vec![
@@ -335,9 +351,9 @@ mod tests {
             (vec![4.0, 1.0], 2.5),
             (vec![7.0], 7.0),
         ] {
-            assert_eq!(Spread::of(values).map(|spread| spread.median), Some(expect));
+            assert_eq!(median(values), Some(expect));
         }
-        assert_eq!(Spread::of(Vec::new()), None);
+        assert_eq!(median(Vec::new()), None);
     }
 
     #[test]

@@ -113,7 +113,9 @@ impl Clients {
     pub fn node(&self, program: &str, address: &str) -> Command {
         let mut node = Command::new("node");
         node.arg(programs().join("node").join(program))
-            .env("WHIMBREL_FIRESTORE_NODE", self.dir.join("node"));
+            .env("WHIMBREL_FIRESTORE_NODE", self.dir.join("node"))
+            // The SDK's own, about a dependency of its.
+            .env("NODE_NO_WARNINGS", "1");
         emulator(&mut node, address);
         node
     }

@@ -4,6 +4,7 @@ use super::server::Place;
 use super::{Ground, Store, clients};
 use crate::daemon::Daemon;
 use crate::{Outcome, postgres};
+use std::fs;
 use std::thread::sleep;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -25,7 +26,15 @@ pub fn run(ground: &Ground, store: Store, kills: u32) -> Outcome<String> {
         let mut writer = ground.clients.node("crash.mjs", server.address());
         writer.arg("write").arg(&log).arg(round.to_string());
         let writer = Daemon::start(&writer, &ground.scratch.path().join("writer.log"))?;
-        writer.wait_for(|said| said.contains("writing").then_some(()))?;
+        // A kill before the first acknowledgement would prove little.
+        let first = format!("{round} ");
+        writer.wait_for(|_| {
+            let acknowledged = fs::read_to_string(&log).unwrap_or_default();
+            acknowledged
+                .lines()
+                .any(|line| line.starts_with(&first))
+                .then_some(())
+        })?;
         random = next(random);
         sleep(Duration::from_millis(200 + random % 1300));
         server.kill()?;
@@ -41,7 +50,7 @@ pub fn run(ground: &Ground, store: Store, kills: u32) -> Outcome<String> {
             break;
         }
         // Half of the rounds begin after an end that was asked for, half after another kill.
-        if random % 2 == 0 {
+        if random.is_multiple_of(2) {
             server.kill()?;
         }
     }
