@@ -224,6 +224,7 @@ fn becomes(
 }
 
 #[test]
+// tidy: long because it is a table.
 fn documents_become_what_writes_say() {
     let old = || there(vec![("a", int(1)), ("m", map(vec![("x", int(1))]))]);
     let new = || vec![("b", int(2))];

@@ -401,6 +401,7 @@ mod tests {
     }
 
     #[test]
+    // tidy: long because it is a table.
     fn what_no_document_can_make_right_is_refused_before_it_waits() {
         let all = Rule::All;
         refused(vec![v1::Write::default()], all, "empty write operation");

@@ -46,14 +46,7 @@ pub async fn list(
     };
     let token = read_page_token(&request.page_token)?;
     if request.show_missing {
-        if request.collection_id.is_empty() {
-            return Err(invalid(
-                "collection id must be set when show_missing is true",
-            ));
-        }
-        if !request.order_by.is_empty() {
-            return Err(invalid("cannot specify an order when show_missing is true"));
-        }
+        check_missing(&request)?;
         let collection = names::collection(&database, parent, &request.collection_id);
         let page = missing::Page {
             database: &database,
@@ -101,6 +94,18 @@ pub async fn list(
             .collect(),
         next_page_token,
     })
+}
+
+fn check_missing(request: &ListDocumentsRequest) -> Result<(), Status> {
+    if request.collection_id.is_empty() {
+        return Err(invalid(
+            "collection id must be set when show_missing is true",
+        ));
+    }
+    if !request.order_by.is_empty() {
+        return Err(invalid("cannot specify an order when show_missing is true"));
+    }
+    Ok(())
 }
 
 /// The first documents of a query's result, and whether there are more.

@@ -199,6 +199,7 @@ async fn a_sealed_transaction_keeps_what_it_has_and_waits_for_nothing() {
 
 /// Many transactions and writes at random: never two owners of one document, everybody ends, nothing is left.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+// tidy: long because it is one random walk.
 async fn random_locking_ends_and_excludes() {
     use std::sync::atomic::{AtomicU64, Ordering};
     let locks = Arc::new(Locks::default());
