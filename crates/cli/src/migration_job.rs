@@ -350,7 +350,13 @@ impl<'p> Workshop<'p> {
             Some(file) => schemas::rules(&self.project.dir.join(file))?,
             None => ends.plain_rules(&Plain::default()).await?,
         };
-        let scratch = Scratch::for_rules(&rules).await?;
+        let ordered = |store: &Arc<dyn Store>| store.limits().key_order;
+        // Where keys stand in different orders, a comparison notes both ends.
+        let scratch = if ordered(&ends.source_store) && ordered(&ends.target_store) {
+            Scratch::for_rules(&rules).await?
+        } else {
+            Scratch::made().await?.0
+        };
         let jobs = rules
             .into_iter()
             .map(|rule| ends.job(self.project, rule, scratch.store(), options.clone()))

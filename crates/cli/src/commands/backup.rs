@@ -3,6 +3,7 @@
 use crate::app::App;
 use crate::archives::{archive_json, say_archive, say_proof, signing_key};
 use crate::args::RunArgs;
+use crate::commands::copy::say_not_carried;
 use crate::commands::upgrade::say_quarantined;
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
@@ -76,6 +77,7 @@ pub async fn run(app: &App, args: &Backup) -> Outcome {
         check_name(name)?;
     }
     let collections = chosen(&project, &args.collections).await?;
+    say_not_carried(&app.screen, collections.iter().map(|c| &*c.place.store));
     let to = args.to.as_deref().unwrap_or_default();
     if args.run.dry_run {
         return preview(&app.screen, to, &collections).await;

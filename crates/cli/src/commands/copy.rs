@@ -5,7 +5,7 @@ use crate::args::RunArgs;
 use crate::commands::upgrade::say_quarantined;
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
-use crate::paint::harmless;
+use crate::paint::{Paint, harmless};
 use crate::place::{self, Named};
 use crate::progress::drive;
 use crate::project::Project;
@@ -97,6 +97,7 @@ pub async fn run(app: &App, args: &Copy) -> Outcome {
     for rule in rules {
         jobs.push(ends.job(&project, rule, scratch.store(), options.clone())?);
     }
+    say_not_carried(&app.screen, [&*ends.source_store, &*ends.target_store]);
     if args.run.dry_run {
         return preview(app, &project, &jobs, args.sample).await;
     }
@@ -109,6 +110,19 @@ pub async fn run(app: &App, args: &Copy) -> Outcome {
         what.join(", then ")
     ))?;
     run_all(app, &project, jobs).await
+}
+
+/// Says, before anything is done, what stays behind.
+pub fn say_not_carried<'a>(screen: &Screen, stores: impl IntoIterator<Item = &'a dyn Store>) {
+    let told = stores
+        .into_iter()
+        .find_map(|store| Some((store.name(), store.not_carried()?)));
+    if let Some((store, what)) = told {
+        screen.object(&serde_json::json!({ "store": store, "not_carried": what }));
+        let store = harmless(store);
+        let line = format!("{store} itself sets {what}: that is not carried over");
+        screen.labelled("note", Paint::warn, line);
+    }
 }
 
 /// Runs the jobs one after the other and prints what each did.
