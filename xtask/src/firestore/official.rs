@@ -4,6 +4,7 @@ use super::Ground;
 use crate::{Outcome, process};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::fs;
 use std::path::Path;
 
@@ -33,25 +34,48 @@ enum Fate {
     Skipped,
 }
 
-type Fates = BTreeMap<String, Fate>;
+/// What became of the tests.
+struct Outcomes {
+    fates: BTreeMap<String, Fate>,
+    counts: Counts,
+}
+
+/// As pytest counts: a test's parts count, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Counts {
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            passed,
+            failed,
+            skipped,
+        } = self;
+        write!(f, "{passed} passed, {failed} failed, {skipped} skipped")
+    }
+}
 
 pub fn run(ground: &Ground, address: &str, only: Option<&str>) -> Outcome<String> {
     let known: Known =
         toml::from_str(KNOWN).map_err(|error| format!("known-failures.toml: {error}"))?;
-    let fates = tests(ground, address, only)?;
-    judge(&fates, &known, only.is_some())
+    let outcomes = tests(ground, address, only)?;
+    judge(&outcomes, &known, only.is_some())
 }
 
 /// Another server: counted, not judged.
 pub fn run_other(ground: &Ground, address: &str, only: Option<&str>) -> Outcome<String> {
-    let fates = tests(ground, address, only)?;
+    let Outcomes { fates, counts } = tests(ground, address, only)?;
     for (test, _) in fates.iter().filter(|(_, fate)| **fate == Fate::Failed) {
         println!("failed: {test}");
     }
-    Ok(counts(&fates))
+    Ok(counts.to_string())
 }
 
-fn tests(ground: &Ground, address: &str, only: Option<&str>) -> Outcome<Fates> {
+fn tests(ground: &Ground, address: &str, only: Option<&str>) -> Outcome<Outcomes> {
     let junit = ground.scratch.path().join("official.xml");
     let ini = ground.scratch.path().join("pytest.ini");
     let _ = fs::remove_file(&junit);
@@ -86,14 +110,15 @@ fn tests(ground: &Ground, address: &str, only: Option<&str>) -> Outcome<Fates> {
         let said = said.err().unwrap_or_default();
         format!("pytest wrote no report ({error}): {said}")
     })?;
-    let fates = read(&text);
-    if fates.values().any(|fate| *fate == Fate::Failed) {
+    let outcomes = read(&text).ok_or("pytest's report has no totals")?;
+    if outcomes.counts.failed > 0 {
         println!("{}", failures(&text));
     }
-    Ok(fates)
+    Ok(outcomes)
 }
 
-fn judge(fates: &Fates, known: &Known, partial: bool) -> Outcome<String> {
+fn judge(outcomes: &Outcomes, known: &Known, partial: bool) -> Outcome<String> {
+    let Outcomes { fates, counts } = outcomes;
     let with = |fate: Fate| {
         fates
             .iter()
@@ -120,10 +145,10 @@ fn judge(fates: &Fates, known: &Known, partial: bool) -> Outcome<String> {
                 "failed: {test} is listed as failing, and there is no such test"
             ));
         }
-        let passed = with(Fate::Passed).count();
-        if passed < PASSED_AT_LEAST {
+        if counts.passed < PASSED_AT_LEAST {
             wrong.push(format!(
-                "failed: {passed} passed, which is fewer than {PASSED_AT_LEAST}"
+                "failed: {} passed, which is fewer than {PASSED_AT_LEAST}",
+                counts.passed
             ));
         }
     }
@@ -133,24 +158,19 @@ fn judge(fates: &Fates, known: &Known, partial: bool) -> Outcome<String> {
         }
     }
     if wrong.is_empty() {
-        return Ok(counts(fates));
+        return Ok(counts.to_string());
     }
-    Err(format!("{}\n{}", counts(fates), wrong.join("\n")))
-}
-
-fn counts(fates: &Fates) -> String {
-    let count = |fate| fates.values().filter(|other| **other == fate).count();
-    format!(
-        "{} passed, {} failed, {} skipped",
-        count(Fate::Passed),
-        count(Fate::Failed),
-        count(Fate::Skipped)
-    )
+    Err(format!("{counts}\n{}", wrong.join("\n")))
 }
 
 /// Of pytest's JUnit report: its elements lie flat, and attributes come escaped.
-fn read(report: &str) -> Fates {
-    cases(report)
+fn read(report: &str) -> Option<Outcomes> {
+    let (_, head) = report.split_once("<testsuite ")?;
+    let head = head.split('>').next()?;
+    let total = |name| attribute(head, name)?.parse::<usize>().ok();
+    let failed = total("failures")? + total("errors")?;
+    let skipped = total("skipped")?;
+    let fates = cases(report)
         .filter_map(|(head, body)| {
             let module = attribute(head, "classname")?.rsplit('.').next()?.to_owned();
             let test = format!("{module}.py::{}", attribute(head, "name")?);
@@ -163,7 +183,15 @@ fn read(report: &str) -> Fates {
             };
             Some((test, fate))
         })
-        .collect()
+        .collect();
+    Some(Outcomes {
+        fates,
+        counts: Counts {
+            passed: total("tests")?.saturating_sub(failed + skipped),
+            failed,
+            skipped,
+        },
+    })
 }
 
 /// Each case's opening tag and what is in it.
@@ -214,7 +242,7 @@ fn failures(report: &str) -> String {
 mod tests {
     use super::*;
 
-    const REPORT: &str = r#"<testsuites><testsuite name="pytest" tests="4">
+    const REPORT: &str = r#"<testsuites><testsuite name="pytest" errors="1" failures="1" skipped="1" tests="5">
         <testcase classname="tests.system.test_system" name="test_a[None]" time="0.1" />
         <testcase classname="tests.system.test_system" name="test_b[&lt;x&gt;]" time="0.1"><failure message="why">trace
 E   AssertionError: 1 &lt; 2</failure></testcase>
@@ -234,7 +262,7 @@ E   AssertionError: 1 &lt; 2</failure></testcase>
 
     #[test]
     fn reports_are_read() {
-        let fates = read(REPORT);
+        let Outcomes { fates, counts } = read(REPORT).unwrap();
         let expect = [
             ("test_system.py::test_a[None]", Fate::Passed),
             ("test_system.py::test_b[<x>]", Fate::Failed),
@@ -244,17 +272,18 @@ E   AssertionError: 1 &lt; 2</failure></testcase>
         let expect = expect.map(|(test, fate)| (test.to_owned(), fate));
         assert_eq!(fates, expect.into_iter().collect());
         assert!(failures(REPORT).contains("AssertionError: 1 < 2"));
-        assert_eq!(counts(&fates), "1 passed, 2 failed, 1 skipped");
+        // One of them had two parts.
+        assert_eq!(counts.to_string(), "2 passed, 2 failed, 1 skipped");
     }
 
     #[test]
     fn what_fails_must_be_listed_and_what_is_listed_must_fail() {
-        let fates = read(REPORT);
+        let outcomes = read(REPORT).unwrap();
         let (b, d) = (
             "test_system.py::test_b[<x>]",
             "test_system_async.py::test_d",
         );
-        assert!(judge(&fates, &known(&[b, d]), true).is_ok());
+        assert!(judge(&outcomes, &known(&[b, d]), true).is_ok());
         for (listed, said) in [
             (vec![b], "failed: test_system_async.py::test_d"),
             (
@@ -262,10 +291,10 @@ E   AssertionError: 1 &lt; 2</failure></testcase>
                 "test_a[None] passes",
             ),
         ] {
-            let error = judge(&fates, &known(&listed), true).unwrap_err();
+            let error = judge(&outcomes, &known(&listed), true).unwrap_err();
             assert!(error.contains(said), "{error}");
         }
-        let error = judge(&fates, &known(&[b, d, "gone.py::x"]), false).unwrap_err();
+        let error = judge(&outcomes, &known(&[b, d, "gone.py::x"]), false).unwrap_err();
         assert!(error.contains("there is no such test"), "{error}");
         assert!(error.contains("fewer than 215"), "{error}");
     }
