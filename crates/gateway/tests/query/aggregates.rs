@@ -74,7 +74,7 @@ pub async fn aggregate(
 #[tokio::test]
 async fn counts_are_the_models() {
     for seed in 0..20 {
-        let mut random = Random(2_000 + seed);
+        let mut random = Random::new(2_000 + seed);
         let stage = Stage::new().await;
         let there: Documents = documents(&mut random, 60);
         let all: Vec<_> = there

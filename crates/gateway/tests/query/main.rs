@@ -9,6 +9,8 @@ mod model;
 mod others;
 mod partitions;
 mod past;
+mod peer;
+mod postgres;
 mod random;
 mod results;
 mod stage;

@@ -10,7 +10,7 @@ use tonic::Code;
 async fn a_query_at_a_past_time_sees_that_time() {
     let mut found = 0;
     for seed in 0..12 {
-        let mut random = Random(1_000 + seed);
+        let mut random = Random::new(1_000 + seed);
         let stage = Stage::new().await;
         let mut there: Documents = documents(&mut random, 40);
         let all: Vec<_> = there

@@ -9,12 +9,31 @@ use whimbrel_firestore::v1::value::ValueType;
 use whimbrel_firestore::v1::{Cursor, StructuredQuery, Value};
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
-pub struct Random(pub u64);
+pub struct Random {
+    state: u64,
+    /// Whether texts may hold NUL.
+    pub nul: bool,
+}
 
 impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self {
+            state: seed,
+            nul: true,
+        }
+    }
+
+    fn text(&self, text: &str) -> String {
+        if self.nul {
+            text.to_owned()
+        } else {
+            text.replace('\0', "\u{1}")
+        }
+    }
+
     pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
+        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.state;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         z ^ (z >> 31)
@@ -89,17 +108,20 @@ pub fn simple(random: &mut Random) -> Value {
             i64::try_from(random.below(3)).unwrap(),
             1_000 * i32::try_from(random.below(2)).unwrap(),
         ),
-        9 | 10 => text(*random.pick(&[
-            "",
-            "a",
-            "b",
-            "a\u{0}",
-            "a\u{0}b",
-            "ab",
-            "é",
-            "\u{FFFF}",
-            "\u{10000}",
-        ])),
+        9 | 10 => {
+            let chosen = *random.pick(&[
+                "",
+                "a",
+                "b",
+                "a\u{0}",
+                "a\u{0}b",
+                "ab",
+                "é",
+                "\u{FFFF}",
+                "\u{10000}",
+            ]);
+            text(random.text(chosen))
+        }
         11 => text(long(random)),
         12 => bytes(*random.pick(&[&b""[..], b"\0", b"\0\xFF", b"a", b"\xFF\xFF"])),
         13 => reference(*random.pick(&["c/a", "c/b", "c/__id7__", "c/a/c/b", "d/a"])),
