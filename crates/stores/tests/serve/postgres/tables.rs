@@ -40,7 +40,7 @@ fn typed() -> Fields {
         ("ok", of(ValueType::BooleanValue(true))),
         ("at", at(-62_135_596_800, 1)),
         ("local", text("2026-01-31T08:00:00.5")),
-        ("raw", of(ValueType::BytesValue(vec![0, 255].into()))),
+        ("raw", of(ValueType::BytesValue(vec![0, 255]))),
         ("tags", array(vec![text("a,\"b"), null(), text("")])),
         (
             "grid",
@@ -210,7 +210,7 @@ async fn texts_with_nul_are_refused() {
             subject.set("users/b", n(1)).await;
         }
     }
-    let bytes = of(ValueType::BytesValue(vec![0].into()));
+    let bytes = of(ValueType::BytesValue(vec![0]));
     assert_eq!(
         backend.refuse(&place("users/a"), &fields([("f", bytes)])),
         None
