@@ -17,24 +17,28 @@ const NAMES: usize = 3_000_000;
 #[derive(Debug, Default)]
 pub struct Names {
     hashes: Vec<(u64, u64)>,
-    too_many: bool,
+    count: usize,
 }
 
 impl Names {
     pub fn add(&mut self, name: &str) {
-        if self.hashes.len() == NAMES {
-            self.too_many = true;
+        self.count += 1;
+        if self.count <= NAMES {
+            self.hashes.push(halves(name));
+        } else {
             self.hashes = Vec::new();
         }
-        if !self.too_many {
-            self.hashes.push(halves(name));
-        }
+    }
+
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.count
     }
 
     /// The filter; `None` where there were too many names.
     #[must_use]
     pub fn finish(self) -> Option<BloomFilter> {
-        if self.too_many {
+        if self.count > NAMES {
             return None;
         }
         let bytes = (self.hashes.len() * BITS_PER_NAME).div_ceil(8);

@@ -1,8 +1,9 @@
 //! What a target's client is sent besides the feed: the first result, what changed since the client knew the target,
 //! what changed while the feed was lost, and what a limited query has instead of a result that went away.
 
+use crate::documents::to_proto;
 use crate::listen::bloom::Names;
-use crate::listen::out::{Flow, document};
+use crate::listen::out::Flow;
 use crate::listen::results::Moment;
 use crate::listen::session::Session;
 use crate::listen::target::{Since, Target, Watch};
@@ -90,7 +91,7 @@ impl Session {
             for (place, stored) in places.iter().zip(found) {
                 match stored {
                     Some(stored) => {
-                        let all = document(&database, place, &stored, (*stored.fields).clone());
+                        let all = to_proto(&database, place, &stored, (*stored.fields).clone());
                         self.out.changed(all, vec![id], Vec::new()).await?;
                     }
                     None => {
@@ -104,8 +105,8 @@ impl Session {
     }
 
     async fn show(&self, id: i32, query: &Query, place: &Place, stored: &Stored) -> Flow<()> {
-        let fields = query.project(&stored.fields);
-        let shown = document(&*self.database()?, place, stored, fields);
+        let database = self.database()?;
+        let shown = to_proto(&database, place, stored, query.project(&stored.fields));
         self.out.changed(shown, vec![id], Vec::new()).await
     }
 
@@ -114,7 +115,7 @@ impl Session {
         let database = self.database()?;
         match now {
             Some(stored) => {
-                let all = document(&database, place, stored, (*stored.fields).clone());
+                let all = to_proto(&database, place, stored, (*stored.fields).clone());
                 self.out.changed(all, Vec::new(), vec![id]).await
             }
             None => {
@@ -183,16 +184,14 @@ impl Session {
     ) -> Flow<()> {
         let database = self.database()?;
         let mut names = Names::default();
-        let mut count = 0;
         let mut results = moment.results(query).await?;
         while let Some((place, stored)) = results.next().await? {
-            count += 1;
             names.add(&names::name(&database, &place));
             if stored.updated > since {
                 self.show(id, query, &place, &stored).await?;
             }
         }
-        self.out.filter(id, count, names.finish()).await
+        self.out.filter(id, names.len(), names.finish()).await
     }
 
     /// Lets the client compare how many documents it has, with their names if it wants them.
@@ -202,7 +201,6 @@ impl Session {
         moment: &mut Moment,
         expected: Option<usize>,
     ) -> Flow<()> {
-        let wants_names = expected.is_some_and(|expected| expected > 0);
         match &target.watch {
             Watch::Documents(places) => {
                 let places: Vec<Place> = places.iter().cloned().collect();
@@ -218,20 +216,29 @@ impl Session {
                 query,
                 window: None,
             } => {
-                let database = self.database()?;
-                let mut names = Names::default();
-                let mut count = 0;
-                let mut results = moment.results(query).await?;
-                while let Some((place, _)) = results.next().await? {
-                    count += 1;
-                    if wants_names {
-                        names.add(&names::name(&database, &place));
-                    }
-                }
-                let names = wants_names.then(|| names.finish()).flatten();
+                let names = if expected.is_some_and(|expected| expected > 0) {
+                    Some(self.names(query, moment).await?)
+                } else {
+                    None
+                };
+                let count = match &names {
+                    Some(names) => names.len(),
+                    None => moment.count(query).await?,
+                };
+                let names = names.and_then(Names::finish);
                 self.out.filter(target.id, count, names).await
             }
         }
+    }
+
+    async fn names(&self, query: &Arc<Query>, moment: &mut Moment) -> Flow<Names> {
+        let database = self.database()?;
+        let mut names = Names::default();
+        let mut results = moment.results(query).await?;
+        while let Some((place, _)) = results.next().await? {
+            names.add(&names::name(&database, &place));
+        }
+        Ok(names)
     }
 
     /// Sends what became of the target since `since`.

@@ -27,7 +27,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use whimbrel_firestore::v1::{ListenRequest, ListenResponse};
 
-/// Serves one stream of listeners until the client ends it or goes away. The work is done as far as responses are taken.
+/// Serves one stream of listeners until the client ends it or goes away. It goes on only as far as responses are
+/// taken.
 pub fn listen(
     gateway: Arc<Gateway>,
     requests: impl Stream<Item = Result<ListenRequest, Status>> + Send + 'static,

@@ -1,12 +1,9 @@
 //! The stream's way out: responses, and a bounded buffer that a slow client fills but cannot grow.
 
 use crate::listen::token;
-use crate::names;
-use prost_types::Timestamp;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tonic::{Code, Status};
-use whimbrel_firestore::backend::Stored;
 use whimbrel_firestore::proto::google::rpc;
 use whimbrel_firestore::time::to_proto;
 use whimbrel_firestore::v1::listen_response::ResponseType;
@@ -15,7 +12,7 @@ use whimbrel_firestore::v1::{
     BloomFilter, Document, DocumentChange, DocumentDelete, DocumentRemove, ExistenceFilter,
     ListenResponse, TargetChange,
 };
-use whimbrel_firestore::{DatabaseName, Fields, Micros, Place};
+use whimbrel_firestore::{DatabaseName, Micros};
 
 /// Responses that wait for the client.
 pub const BUFFER: usize = 32;
@@ -218,21 +215,4 @@ pub fn is_targets_own(status: &Status) -> bool {
             | Code::PermissionDenied
             | Code::Unimplemented
     )
-}
-
-#[must_use]
-pub fn document(
-    database: &DatabaseName,
-    place: &Place,
-    stored: &Stored,
-    mut fields: Fields,
-) -> Document {
-    whimbrel_firestore::value::globalize(&mut fields, database);
-    let time = |at: Micros| -> Option<Timestamp> { Some(to_proto(at)) };
-    Document {
-        name: names::name(database, place),
-        fields,
-        create_time: time(stored.created),
-        update_time: time(stored.updated),
-    }
 }

@@ -81,6 +81,26 @@ impl Moment {
             page: Vec::new().into_iter(),
         })
     }
+
+    /// How many documents the query finds.
+    ///
+    /// # Errors
+    /// As [`Moment::results`].
+    pub async fn count(&mut self, query: &Arc<Query>) -> Result<usize, Status> {
+        let (read, mut execution) = open(&self.gateway, &self.when(), query).await?;
+        self.at = Some(read.read_time);
+        if execution.is_countable() {
+            let lines = execution.count(&read, u64::MAX).await?;
+            return Ok(usize::try_from(lines).unwrap_or(usize::MAX));
+        }
+        let mut count = 0;
+        loop {
+            match execution.next(&read).await?.len() {
+                0 => return Ok(count),
+                more => count += more,
+            }
+        }
+    }
 }
 
 /// A query's documents, one after the other.

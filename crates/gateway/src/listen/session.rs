@@ -5,8 +5,9 @@
 //! changes that come while the client is still busy with those before, only the last of each document is told.
 
 use crate::Gateway;
+use crate::documents::to_proto;
 use crate::feed::{Ear, Heard, Topic};
-use crate::listen::out::{End, Flow, Out, document, is_targets_own};
+use crate::listen::out::{End, Flow, Out, is_targets_own};
 use crate::listen::target::{Since, Target, Watch};
 use crate::names;
 use crate::query::Query;
@@ -361,13 +362,13 @@ impl Session {
             let Some(query) = shows_part(&id) else {
                 continue;
             };
-            let part = document(&database, place, stored, query.project(&stored.fields));
+            let part = to_proto(&database, place, stored, query.project(&stored.fields));
             self.out.changed(part, vec![id], Vec::new()).await?;
         }
         if whole.is_empty() && out.is_empty() {
             return Ok(());
         }
-        let all = document(&database, place, stored, (*stored.fields).clone());
+        let all = to_proto(&database, place, stored, (*stored.fields).clone());
         self.out.changed(all, whole, out).await
     }
 }

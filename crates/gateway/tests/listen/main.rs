@@ -3,5 +3,6 @@
 mod client;
 mod harness;
 mod model;
+mod others;
 mod resume;
 mod scripts;

@@ -159,9 +159,9 @@ impl Run {
             Step::Run(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
             Step::Reconnect { token } => self.reconnect(token).await,
             Step::Flood => {
-                for i in 0..45_i64 {
+                for i in 0..42_i64 {
                     let paths: Vec<String> = (0..100).map(|j| format!("c/f{j}")).collect();
-                    let to = (i != 44).then(|| fields(&[("a", i % 5)]));
+                    let to = (i != 41).then(|| fields(&[("a", i % 5)]));
                     let writes: Vec<_> = paths
                         .iter()
                         .map(|path| (path.as_str(), to.clone()))
@@ -226,7 +226,12 @@ async fn run(steps: Vec<Step>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 40,
+        // Streams race with commits, so a seed alone does not bring a failure back; the steps are printed.
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn a_client_has_what_the_store_held(steps in vec(step(), 1..60)) {
