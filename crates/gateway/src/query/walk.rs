@@ -257,10 +257,7 @@ impl Walker {
         };
         let mut smallest = Smallest::new(reader.query, last);
         let mut interval = Interval::below(&prefix);
-        loop {
-            let Some(walk) = self.walk(&interval, FIRST_PAGE) else {
-                break;
-            };
+        while let Some(walk) = self.walk(&interval, FIRST_PAGE) {
             let lines = reader.view.walk(&walk).await.map_err(status::of_store)?;
             stats.lines += lines.len() as u64;
             for line in &lines {
