@@ -88,6 +88,10 @@ const PARENTS: &[&str] = &[
     "@at",
 ];
 
+const BYTES: &[&[u8]] = &[b"", b"\0", b"\0\xFF", b"a", b"\xFF\xFF"];
+const REFERENCES: &[&str] = &["c/a", "c/b", "c/__id7__", "c/a/c/b", "d/a"];
+const VECTORS: &[&[f64]] = &[&[1.0], &[1.0, 2.0], &[0.0, 3.0]];
+
 pub fn simple(random: &mut Random) -> Value {
     match random.below(16) {
         0 => null(),
@@ -123,8 +127,14 @@ pub fn simple(random: &mut Random) -> Value {
             text(random.text(chosen))
         }
         11 => text(long(random)),
-        12 => bytes(*random.pick(&[&b""[..], b"\0", b"\0\xFF", b"a", b"\xFF\xFF"])),
-        13 => reference(*random.pick(&["c/a", "c/b", "c/__id7__", "c/a/c/b", "d/a"])),
+        12 => {
+            let chosen = random.pick(BYTES);
+            bytes(chosen)
+        }
+        13 => {
+            let chosen = random.pick(REFERENCES);
+            reference(chosen)
+        }
         14 => geo(f64::from(u8::try_from(random.below(3)).unwrap()), -1.5),
         _ => int(i64::try_from(random.below(5)).unwrap()),
     }
@@ -143,7 +153,10 @@ pub fn any(random: &mut Random) -> Value {
         1 => map((0..random.below(3))
             .map(|i| (["x", "y", "a b"][i], simple(random)))
             .collect()),
-        2 => vector(*random.pick(&[&[1.0][..], &[1.0, 2.0], &[0.0, 3.0]])),
+        2 => {
+            let chosen = random.pick(VECTORS);
+            vector(chosen)
+        }
         _ => simple(random),
     }
 }

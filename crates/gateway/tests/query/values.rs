@@ -43,7 +43,7 @@ pub fn text(s: impl Into<String>) -> Value {
 }
 
 pub fn bytes(b: &[u8]) -> Value {
-    value(ValueType::BytesValue(b.to_vec().into()))
+    value(ValueType::BytesValue(b.to_vec()))
 }
 
 pub fn instant(seconds: i64, nanos: i32) -> Value {
