@@ -32,9 +32,12 @@ const CARRIERS: [&str; 8] = [
     "__int__",
     "__decimal128__",
     "__binary__",
-    "__regex__",
+    REGEX,
     "__request_timestamp__",
 ];
+
+const REGEX: &str = "__regex__";
+const REGEX_OPTIONS: &str = "imsux";
 
 /// Checks the fields of a document that a request wants written.
 ///
@@ -172,8 +175,34 @@ fn check_map(map: &MapValue, field: &str, depth: usize) -> Result<(), Status> {
         }
         field_name(name)?;
         check(value, field, depth, false)?;
+        if name == REGEX {
+            regex_options(value)?;
+        }
     }
     Ok(())
+}
+
+/// Options of a regular expression are letters of a fixed set; what else a carrier holds is not looked into.
+fn regex_options(regex: &Value) -> Result<(), Status> {
+    let Some(ValueType::MapValue(parts)) = &regex.value_type else {
+        return Ok(());
+    };
+    let options = parts
+        .fields
+        .get("options")
+        .and_then(|options| options.value_type.as_ref());
+    match options {
+        Some(ValueType::StringValue(options))
+            if options
+                .chars()
+                .any(|option| !REGEX_OPTIONS.contains(option)) =>
+        {
+            Err(invalid(format!(
+                "Invalid regex option. Supported options are: '{REGEX_OPTIONS}'"
+            )))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn vector(map: &MapValue) -> Result<(), Status> {
@@ -358,6 +387,11 @@ mod tests {
         map(vec![("__type__", text(VECTOR)), ("value", array(values))])
     }
 
+    fn regex(options: &str) -> Value {
+        let parts = vec![("pattern", text("^a")), ("options", text(options))];
+        map(vec![("__regex__", map(parts))])
+    }
+
     #[test]
     fn what_may_be_held() {
         let long = "x".repeat(VALUE_BYTES + 1);
@@ -379,6 +413,9 @@ mod tests {
                 map(vec![("__oid__", text("x")), ("a", text("x"))]),
                 Some("reserved"),
             ),
+            (regex("imsux"), None),
+            (regex("il"), Some("Invalid regex option")),
+            (map(vec![("__regex__", text("l"))]), None),
             (vector(vec![double(1.0)]), None),
             (vector(vec![]), Some("zero length")),
             (vector(vec![double(f64::NAN)]), Some("NaN")),

@@ -225,6 +225,13 @@ impl On<'_> {
                 if stored == required {
                     return Ok(());
                 }
+                // No document can ever have had it: a mistake of the request, where a stale time is one of timing.
+                if required > self.at {
+                    return Err(invalid(format!(
+                        "the required base version ({required}) is in the future: {}",
+                        self.name()
+                    )));
+                }
                 Err(Status::failed_precondition(format!(
                     "the stored version ({stored}) does not match the required base version \
                      ({required}): {}",
