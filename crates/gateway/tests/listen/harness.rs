@@ -21,10 +21,13 @@ use whimbrel_stores::OpenOptions;
 
 pub const DATABASE: &str = "projects/p/databases/(default)";
 
+/// A document's path, and what it was made.
+type Written = (String, Option<Fields>);
+
 pub struct Stage {
     pub gateway: Arc<Gateway>,
-    /// The commits, with their times: what each document was made.
-    commits: Vec<(Micros, Vec<(String, Option<Fields>)>)>,
+    /// The commits, with their times.
+    commits: Vec<(Micros, Vec<Written>)>,
 }
 
 pub fn fields(entries: &[(&str, i64)]) -> Fields {

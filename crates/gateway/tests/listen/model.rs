@@ -49,10 +49,13 @@ fn target(i: usize) -> Target {
     }
 }
 
+/// The fields `a` and `b`.
+type Values = (i64, Option<i64>);
+
 #[derive(Clone, Debug)]
 enum Step {
     /// Documents, and what they become: deleted, or these fields.
-    Commit(Vec<(usize, Option<(i64, Option<i64>)>)>),
+    Commit(Vec<(usize, Option<Values>)>),
     Add(usize),
     Remove(usize),
     /// The client takes so many responses.
@@ -227,7 +230,7 @@ async fn run(steps: Vec<Step>) {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 40,
+        cases: 24,
         // Streams race with commits, so a seed alone does not bring a failure back; the steps are printed.
         failure_persistence: None,
         ..ProptestConfig::default()
