@@ -63,6 +63,37 @@ impl Mended {
         }
     }
 
+    /// What this turn and the next did together.
+    #[must_use]
+    pub fn and(self, next: Self) -> Self {
+        let synced = match (self.synced, next.synced) {
+            (Some(mut counts), Some(more)) => {
+                counts.add(&more);
+                Some(counts)
+            }
+            (one, other) => one.or(other),
+        };
+        Self {
+            before: self.before,
+            synced,
+            deleted: self.deleted + next.deleted,
+            left: next.left,
+            unlisted: next.unlisted,
+        }
+    }
+
+    /// The same where a later comparison found what is left.
+    #[must_use]
+    pub fn leaving(self, after: &Comparison) -> Self {
+        let left = bad(after);
+        let listed = after.differences.len() as u64;
+        Self {
+            left,
+            unlisted: left.saturating_sub(listed),
+            ..self
+        }
+    }
+
     /// The comparison as it is after the repair: what was looked at again is counted anew.
     #[must_use]
     pub fn after(&self, mut comparison: Comparison, done: RepairReport) -> Comparison {

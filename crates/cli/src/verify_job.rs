@@ -13,11 +13,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use whimbrel_engine::{
-    ChecksJob, ChecksOptions, Clock, CompareJob, Place, PreparedCheck, SystemClock,
+    ChecksJob, ChecksOptions, Clock, CompareJob, PROVENANCE, Place, PreparedCheck, SystemClock,
 };
 use whimbrel_model::check::Check;
+use whimbrel_model::finding::Comparison;
 use whimbrel_model::rule::FieldPath;
-use whimbrel_model::{Code, Store, Timestamp};
+use whimbrel_model::{Code, KeyRange, Store, Timestamp};
 use whimbrel_transform::{LoadError, ScriptLimits};
 
 /// What the command line asks for, read.
@@ -164,6 +165,8 @@ fn since(text: &str) -> Result<(FieldPath, Timestamp), Failure> {
 /// Comparisons made ready.
 pub struct Jobs {
     pub jobs: Vec<CompareJob>,
+    /// Where whole stores are compared: collections that hold documents, and that the source does not have.
+    pub only_in_target: Vec<Comparison>,
     /// Kept until they have ended.
     _scratch: Option<Scratch>,
 }
@@ -179,6 +182,7 @@ pub async fn comparisons(
     let (Some(source), Some(target)) = (&args.source, &args.target) else {
         return Ok(Jobs {
             jobs: Vec::new(),
+            only_in_target: Vec::new(),
             _scratch: None,
         });
     };
@@ -203,10 +207,47 @@ pub async fn comparisons(
             ..CompareJob::of(copy)
         });
     }
+    let only_in_target = match (&args.how.rules, jobs.as_slice()) {
+        (None, [_, ..]) => only_in_target(&ends, &jobs).await?,
+        _ => Vec::new(),
+    };
     Ok(Jobs {
         jobs,
+        only_in_target,
         _scratch: Some(scratch),
     })
+}
+
+/// What nobody compares, because the source has no such collection. Its documents are counted, not listed.
+async fn only_in_target(ends: &Ends, jobs: &[CompareJob]) -> Result<Vec<Comparison>, Failure> {
+    let mut found = Vec::new();
+    let (None, Some(job)) = (&ends.source.collection, jobs.first()) else {
+        return Ok(found);
+    };
+    for collection in ends.target_store.collections().await? {
+        let compared = jobs.iter().any(|j| j.copy.target.collection == collection);
+        if compared || collection == PROVENANCE {
+            continue;
+        }
+        let all = KeyRange::all();
+        let documents = ends.target_store.count(&collection, &all).await?;
+        if documents == 0 {
+            continue;
+        }
+        let there = |place: &Place| Place {
+            collection: collection.clone(),
+            ..place.clone()
+        };
+        found.push(Comparison {
+            title: format!("{collection} is only in the target"),
+            source: there(&job.copy.source).to_string(),
+            target: there(&job.copy.target).to_string(),
+            target_documents: documents,
+            extra: documents,
+            ..Comparison::default()
+        });
+    }
+    Ok(found)
 }
 
 /// The checks to do.

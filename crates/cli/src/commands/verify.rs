@@ -10,6 +10,7 @@ use crate::paint::plural;
 use crate::progress::{drive, drive_verify};
 use crate::project::Project;
 use crate::report::{self, Mended};
+use crate::screen::Screen;
 use crate::verify_job::{self, Asked, Chosen};
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -178,10 +179,28 @@ pub async fn run(app: &App, args: &Verify) -> Outcome {
         ..Verification::default()
     };
     let mut mended = Vec::new();
+    let mut unrepaired = None;
     for job in jobs.jobs {
-        let (comparison, repair) = compare(app, &engine, args, job).await?;
+        let comparison = compare(&app.screen, &engine, args, &job).await?;
+        // After a no, the rest is only looked at: what was found is told all the same.
+        let (comparison, repair) = match unrepaired {
+            Some(_) => (comparison, None),
+            None => match repair(&app.screen, &engine, args, job, &comparison).await {
+                Ok(Some((after, mended))) => (after, Some(mended)),
+                Ok(None) => (comparison, None),
+                Err(Unrepaired::NotAllowed(failure)) => {
+                    unrepaired = Some(failure);
+                    (comparison, None)
+                }
+                Err(Unrepaired::Failed(failure)) => return Err(failure),
+            },
+        };
         found.comparisons.push(comparison);
         mended.push(repair);
+    }
+    for comparison in jobs.only_in_target {
+        found.comparisons.push(comparison);
+        mended.push(None);
     }
     if !args.dry_run {
         found.run = last_run(app, &project)
@@ -215,6 +234,9 @@ pub async fn run(app: &App, args: &Verify) -> Outcome {
     written(app, args, &told)?;
     app.screen.object(&told.to_json());
     report::terminal::print(&app.screen, &told);
+    if let Some(failure) = unrepaired {
+        return Err(failure);
+    }
     Ok(match found.worst() {
         Some(Severity::Critical) => Exit::Findings,
         _ => Exit::Done,
@@ -250,26 +272,72 @@ fn title(asked: &Asked, comparisons: usize, checks: usize) -> String {
     parts.join(", and ")
 }
 
-/// Compares, and repairs where that was asked for. The comparison is as it is in the end.
 async fn compare(
-    app: &App,
+    screen: &Screen,
     engine: &Engine,
     args: &Verify,
-    job: CompareJob,
-) -> Result<(Comparison, Option<Mended>), Failure> {
-    let screen = &app.screen;
+    job: &CompareJob,
+) -> Result<Comparison, Failure> {
     let looking = async {
         match args.dry_run {
             true => engine.compare_unrecorded(job.clone()).await,
             false => engine.compare(job.clone()).await,
         }
     };
-    let before = drive_verify(screen, engine, None, looking).await?;
-    if !args.repair || args.dry_run || before.equal() {
-        return Ok((before, None));
+    Ok(drive_verify(screen, engine, None, looking).await?)
+}
+
+/// Why nothing was repaired.
+enum Unrepaired {
+    /// Nobody said yes.
+    NotAllowed(Failure),
+    Failed(Failure),
+}
+
+/// Repairs where that was asked for. A comparison lists only so many differences: more are repaired in turns, of
+/// which each has to leave fewer. Gives the comparison as it is in the end.
+async fn repair(
+    screen: &Screen,
+    engine: &Engine,
+    args: &Verify,
+    job: CompareJob,
+    found: &Comparison,
+) -> Result<Option<(Comparison, Mended)>, Unrepaired> {
+    let unsynced = found.missing + found.differing;
+    let of_use = unsynced > 0 || (args.delete_extra && found.extra > 0);
+    if !args.repair || args.dry_run || !of_use {
+        return Ok(None);
     }
-    let unsynced = before.missing + before.differing;
-    let extra = match (before.extra, args.delete_extra) {
+    let question = question(found, args.delete_extra);
+    screen.confirm(&question).map_err(Unrepaired::NotAllowed)?;
+    let mut before = found.clone();
+    let mut all: Option<Mended> = None;
+    loop {
+        let repair = engine.repair(job.clone(), &before, args.delete_extra);
+        let done = drive(screen, engine, repair).await;
+        let done = done.map_err(|error| Unrepaired::Failed(error.into()))?;
+        let mended = Mended::of(&before, &done);
+        let (bad, unlisted) = (mended.before, mended.unlisted);
+        let after = mended.after(before, done);
+        let mended = match all.take() {
+            Some(earlier) => earlier.and(mended),
+            None => mended,
+        };
+        if unlisted == 0 {
+            return Ok(Some((after, mended)));
+        }
+        let again = compare(screen, engine, args, &job).await;
+        before = again.map_err(Unrepaired::Failed)?;
+        let left = report::bad(&before);
+        if left == 0 || left >= bad {
+            return Ok(Some((before.clone(), mended.leaving(&before))));
+        }
+        all = Some(mended);
+    }
+}
+
+fn question(found: &Comparison, delete_extra: bool) -> String {
+    let extra = match (found.extra, delete_extra) {
         (0, _) => String::new(),
         (n, true) => format!(
             " {} that no source yields {} deleted.",
@@ -282,19 +350,15 @@ async fn compare(
             if n == 1 { "is left" } else { "are left" }
         ),
     };
-    if unsynced == 0 && !(args.delete_extra && before.extra > 0) {
-        return Ok((before, None));
-    }
-    screen.confirm(&format!(
+    format!(
         "Copy {} of {} again into {}; nothing else is touched.{extra}",
-        plural(unsynced, "missing or different document"),
-        before.source,
-        before.target
-    ))?;
-    let repair = engine.repair(job, &before, args.delete_extra);
-    let done = drive(screen, engine, repair).await?;
-    let mended = Mended::of(&before, &done);
-    Ok((mended.after(before, done), Some(mended)))
+        plural(
+            found.missing + found.differing,
+            "missing or different document"
+        ),
+        found.source,
+        found.target
+    )
 }
 
 /// The run of the last comparison.

@@ -178,7 +178,7 @@ impl Shop {
         });
     }
 
-    fn with<T, F: Future<Output = T>>(
+    pub fn with<T, F: Future<Output = T>>(
         &self,
         store: &str,
         work: impl FnOnce(Arc<dyn Store>) -> F,
