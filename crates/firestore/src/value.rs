@@ -107,17 +107,16 @@ const TYPE: &str = "__type__";
 const VECTOR: &str = "__vector__";
 const ELEMENTS: &str = "value";
 
-/// The elements of a map that stands for a vector of doubles and nothing else: such a map comes back exactly.
+/// The elements of a map that stands for a vector of doubles and nothing else. Its entries come in either order:
+/// clients write protobuf maps as they please.
 fn vector(map: &MapValue) -> Option<Vec<f64>> {
-    let mut entries = map.fields.iter();
-    let (first, second) = (entries.next()?, entries.next()?);
-    if entries.next().is_some() || first.0 != TYPE || second.0 != ELEMENTS {
+    if map.fields.len() != 2 {
         return None;
     }
-    let Some(ValueType::StringValue(kind)) = &first.1.value_type else {
+    let Some(ValueType::StringValue(kind)) = &map.fields.get(TYPE)?.value_type else {
         return None;
     };
-    let Some(ValueType::ArrayValue(array)) = &second.1.value_type else {
+    let Some(ValueType::ArrayValue(array)) = &map.fields.get(ELEMENTS)?.value_type else {
         return None;
     };
     if kind != VECTOR {
@@ -260,6 +259,27 @@ mod tests {
             ),
         ]
         .into()
+    }
+
+    #[test]
+    fn a_vector_is_one_in_whatever_order_its_entries_come() {
+        let kind = of(ValueType::StringValue(VECTOR.to_owned()));
+        let values = of(ValueType::ArrayValue(ArrayValue {
+            values: vec![of(ValueType::DoubleValue(1.5))],
+        }));
+        let mut entries = [
+            (ELEMENTS.to_owned(), values),
+            (TYPE.to_owned(), kind),
+            ("more".to_owned(), of(ValueType::NullValue(0))),
+        ];
+        let value = |entries: &[(String, v1::Value)]| {
+            let fields = entries.iter().cloned().collect();
+            value_to_model(&of(ValueType::MapValue(MapValue { fields })))
+        };
+        assert_eq!(value(&entries[..2]), Value::Vector(vec![1.5]));
+        assert!(matches!(value(&entries), Value::Map(_)));
+        entries.swap(0, 1);
+        assert_eq!(value(&entries[..2]), Value::Vector(vec![1.5]));
     }
 
     #[test]
