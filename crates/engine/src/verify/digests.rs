@@ -31,10 +31,13 @@ pub(super) enum Known {
     Nothing,
 }
 
+/// A range's bounds.
+type Bounds = (Option<Key>, Option<Key>);
+
 /// By range, what its digests said.
 #[derive(Debug, Default)]
 pub(super) struct Digests {
-    known: Mutex<HashMap<(Option<Key>, Option<Key>), Known>>,
+    known: Mutex<HashMap<Bounds, Known>>,
 }
 
 impl Digests {

@@ -68,11 +68,11 @@ async fn documents_are_asked_for() {
         (
             // A plus that nobody escaped, and the alphabet for URLs.
             "documents/a/1?transaction=AP8+Pw==",
-            get(None, Some(Transaction(vec![0, 255, 62, 63].into()))),
+            get(None, Some(Transaction(vec![0, 255, 62, 63]))),
         ),
         (
             "documents/a/1?transaction=AP8-Pw",
-            get(None, Some(Transaction(vec![0, 255, 62, 63].into()))),
+            get(None, Some(Transaction(vec![0, 255, 62, 63]))),
         ),
     ] {
         check_asks(&server, &notes, ["GET", path, ""], expect).await;
@@ -199,7 +199,7 @@ async fn whole_messages_are_asked() {
     let commit = Asked::Commit(CommitRequest {
         database: database.clone(),
         writes: vec![write.clone()],
-        transaction: vec![1, 2].into(),
+        transaction: vec![1, 2],
         ..Default::default()
     });
     // The path says which database, whatever the body says.
@@ -220,7 +220,7 @@ async fn whole_messages_are_asked() {
     )
     .await;
     let read_write = transaction_options::ReadWrite {
-        retry_transaction: vec![9].into(),
+        retry_transaction: vec![9],
         ..Default::default()
     };
     let begin = Asked::Begin(BeginTransactionRequest {
@@ -240,7 +240,7 @@ async fn whole_messages_are_asked() {
     .await;
     let rollback = Asked::Rollback(RollbackRequest {
         database: database.clone(),
-        transaction: vec![9].into(),
+        transaction: vec![9],
         ..Default::default()
     });
     let body = r#"{"transaction":"CQ=="}"#;

@@ -156,7 +156,7 @@ impl Firestore for Mock {
     ) -> Answer<BeginTransactionResponse> {
         self.0.ask(Asked::Begin(request.into_inner()));
         Ok(Response::new(BeginTransactionResponse {
-            transaction: vec![0, 255, 62, 63].into(),
+            transaction: vec![0, 255, 62, 63],
         }))
     }
 

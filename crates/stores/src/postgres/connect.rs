@@ -38,8 +38,7 @@ const PATIENT: &str = "SELECT set_config(name, '0', false) FROM pg_settings \
 
 /// Every statement of serving goes from keys to rows, or along an index; none needs another kind of plan.
 #[cfg(feature = "firestore")]
-const SERVING: &str =
-    "SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_sort = off; SET enable_material = off";
+const SERVING: &str = "SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_sort = off; SET enable_material = off";
 
 /// How long a free connection is waited for.
 #[cfg(feature = "firestore")]
@@ -77,7 +76,8 @@ impl Connections {
             SESSION.to_owned()
         };
         let fast = RecyclingMethod::Fast;
-        let connections = Self::pooled(url.into(), [session].into(), CONNECTIONS, None, fast, None)?;
+        let connections =
+            Self::pooled(url.into(), [session].into(), CONNECTIONS, None, fast, None)?;
         drop(connections.get().await?);
         Ok(connections)
     }
