@@ -231,7 +231,7 @@ fn any_value() -> impl Strategy<Value = Value> {
         (-62_135_596_800_i64..=253_402_300_799, 0..1_000_000_000)
             .prop_map(|(s, n)| ValueType::TimestampValue(time(s, n))),
         any::<String>().prop_map(ValueType::StringValue),
-        any::<Vec<u8>>().prop_map(|b| ValueType::BytesValue(b.into())),
+        any::<Vec<u8>>().prop_map(ValueType::BytesValue),
     ];
     leaf.prop_map(of).prop_recursive(6, 40, 6, |inner| {
         let array = proptest::collection::vec(inner.clone(), 0..6)
