@@ -11,7 +11,7 @@ use crate::progress::{drive, drive_verify};
 use crate::project::Project;
 use crate::report::{self, Mended};
 use crate::screen::Screen;
-use crate::verify_job::{self, Asked, Chosen};
+use crate::verify_job::{self, Asked, Chosen, Jobs};
 use clap::Args;
 use std::path::{Path, PathBuf};
 use whimbrel_engine::{Checked, Clock, CompareJob, Engine, EngineError, SystemClock};
@@ -178,30 +178,12 @@ pub async fn run(app: &App, args: &Verify) -> Outcome {
         started_at: SystemClock.now().to_string(),
         ..Verification::default()
     };
-    let mut mended = Vec::new();
-    let mut unrepaired = None;
-    for job in jobs.jobs {
-        let comparison = compare(&app.screen, &engine, args, &job).await?;
-        // After a no, the rest is only looked at: what was found is told all the same.
-        let (comparison, repair) = match unrepaired {
-            Some(_) => (comparison, None),
-            None => match repair(&app.screen, &engine, args, job, &comparison).await {
-                Ok(Some((after, mended))) => (after, Some(mended)),
-                Ok(None) => (comparison, None),
-                Err(Unrepaired::NotAllowed(failure)) => {
-                    unrepaired = Some(failure);
-                    (comparison, None)
-                }
-                Err(Unrepaired::Failed(failure)) => return Err(failure),
-            },
-        };
-        found.comparisons.push(comparison);
-        mended.push(repair);
-    }
-    for comparison in jobs.only_in_target {
-        found.comparisons.push(comparison);
-        mended.push(None);
-    }
+    let Compared {
+        comparisons,
+        mended,
+        unrepaired,
+    } = compare_all(&app.screen, &engine, args, jobs).await?;
+    found.comparisons = comparisons;
     if !args.dry_run {
         found.run = last_run(app, &project)
             .await?
@@ -270,6 +252,47 @@ fn title(asked: &Asked, comparisons: usize, checks: usize) -> String {
     let checks = (checks > 0).then(|| plural(checks as u64, "check"));
     let parts: Vec<String> = ends.into_iter().chain(checks).collect();
     parts.join(", and ")
+}
+
+/// What all comparisons came to.
+#[derive(Default)]
+struct Compared {
+    comparisons: Vec<Comparison>,
+    mended: Vec<Option<Mended>>,
+    /// Why something that differs was left as it is, though a repair was asked for.
+    unrepaired: Option<Failure>,
+}
+
+async fn compare_all(
+    screen: &Screen,
+    engine: &Engine,
+    args: &Verify,
+    jobs: Jobs,
+) -> Result<Compared, Failure> {
+    let mut all = Compared::default();
+    for job in jobs.jobs {
+        let comparison = compare(screen, engine, args, &job).await?;
+        // After a no, the rest is only looked at: what was found is told all the same.
+        let (comparison, mended) = match all.unrepaired {
+            Some(_) => (comparison, None),
+            None => match repair(screen, engine, args, job, &comparison).await {
+                Ok(Some((after, mended))) => (after, Some(mended)),
+                Ok(None) => (comparison, None),
+                Err(Unrepaired::NotAllowed(failure)) => {
+                    all.unrepaired = Some(failure);
+                    (comparison, None)
+                }
+                Err(Unrepaired::Failed(failure)) => return Err(failure),
+            },
+        };
+        all.comparisons.push(comparison);
+        all.mended.push(mended);
+    }
+    for comparison in jobs.only_in_target {
+        all.comparisons.push(comparison);
+        all.mended.push(None);
+    }
+    Ok(all)
 }
 
 async fn compare(
