@@ -86,7 +86,7 @@ impl Judge {
 }
 
 /// An empty body is how stores give back a row that is none.
-pub(super) fn same_bytes(a: &Body, b: &Body) -> bool {
+fn same_bytes(a: &Body, b: &Body) -> bool {
     matches!((a, b), (Body::Json(a), Body::Json(b)) if a == b && !a.is_empty())
 }
 

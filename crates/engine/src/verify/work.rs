@@ -458,8 +458,9 @@ fn sort(ends: &Ends, pairs: Vec<Pair>) -> Sorted {
                 continue;
             }
             (Wanted::Nothing, Some(_)) if !sources.is_empty() => sorted.found.skipped += 1,
+            // What is the same in other bytes need not be kept, nor asked how the target would hold it.
             (Wanted::Body(wanted), Some(target))
-                if super::judge::same_bytes(wanted, &target.body) =>
+                if ends.judge.same(wanted, &target.body).unwrap_or(false) =>
             {
                 sorted.found.equal += 1;
                 continue;
