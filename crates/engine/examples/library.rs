@@ -9,7 +9,7 @@ use whimbrel_engine::{
     Clock, CopyJob, Engine, JobOptions, Ledger, NativeTransform, NativeVersion, Place, SystemClock,
     UpgradeJob,
 };
-use whimbrel_model::rule::{CopyRule, OnError};
+use whimbrel_model::rule::CopyRule;
 use whimbrel_model::{
     Body, DocError, Emit, Guard, Key, KeyKind, Map, Schema, Store, TransformInput, Value, Write,
 };
@@ -113,18 +113,9 @@ fn one_document_a_message() -> CopyRule {
         Ok(messages.into_iter().enumerate().map(emit).collect())
     });
     CopyRule {
-        name: "messages".into(),
-        collection: None,
-        read_as: None,
-        into: None,
-        filter: None,
         transform: Some(Arc::new(transform)),
-        group: None,
-        validate: None,
-        on_error: OnError::Quarantine,
-        migrated_at: None,
-        source_id: None,
         checksum: "one document a message".into(),
+        ..CopyRule::plain("messages")
     }
 }
 

@@ -6,25 +6,12 @@ use std::sync::Arc;
 
 use common::{conversation, dump, engine, fill, options, place, sqlite, store};
 use whimbrel_engine::{CopyJob, NativeTransform, PROVENANCE, Place};
-use whimbrel_model::rule::{CopyRule, FieldPath, Grouping, OnError};
+use whimbrel_model::rule::{CopyRule, FieldPath, Grouping};
 use whimbrel_model::{Body, Code, DocError, Emit, Key, Map, Store, TransformInput, Value};
 use whimbrel_stores::{CollectionConfig, LayoutChoice, OpenOptions, open};
 
 fn rule(name: &str) -> CopyRule {
-    CopyRule {
-        name: name.to_owned(),
-        collection: None,
-        read_as: None,
-        into: None,
-        filter: None,
-        transform: None,
-        group: None,
-        validate: None,
-        on_error: OnError::Quarantine,
-        migrated_at: None,
-        source_id: None,
-        checksum: name.to_owned(),
-    }
+    CopyRule::plain(name)
 }
 
 fn job(source: &Place, target: &Place, rule: CopyRule) -> CopyJob {

@@ -13,7 +13,7 @@ use whimbrel_engine::{
     BackupJob, CompareJob, CopyJob, Engine, PROVENANCE, RestoreJob, RestorePart, Threshold,
 };
 use whimbrel_model::finding::Comparison;
-use whimbrel_model::rule::{CopyRule, OnError};
+use whimbrel_model::rule::CopyRule;
 use whimbrel_model::{
     Body, GeoPoint, Guard, Key, KeyKind, KeyRange, Map, Store, Timestamp, Value, Write,
     WriteOutcome,
@@ -77,20 +77,7 @@ fn job(from: &Arc<dyn Store>, to: &Arc<dyn Store>, collection: &str) -> CopyJob 
 }
 
 fn plain() -> CopyRule {
-    CopyRule {
-        name: "copy".into(),
-        collection: None,
-        read_as: None,
-        into: None,
-        filter: None,
-        transform: None,
-        group: None,
-        validate: None,
-        on_error: OnError::Quarantine,
-        migrated_at: None,
-        source_id: None,
-        checksum: "copy".into(),
-    }
+    CopyRule::plain("copy")
 }
 
 /// Every document, by its key, as values.

@@ -11,7 +11,7 @@ use common::{Stage, engine, options, place, sqlite};
 use rusqlite::types::Value as Sql;
 use whimbrel_engine::{CopyJob, Engine, Place, Threshold, UpgradeJob};
 use whimbrel_model::ledger::Counts;
-use whimbrel_model::rule::{CopyRule, OnError};
+use whimbrel_model::rule::CopyRule;
 use whimbrel_model::{Body, Code, Key, KeyRange, Map, Schema, Store, Value};
 use whimbrel_transform::{ScriptLimits, load_schema};
 
@@ -461,18 +461,8 @@ async fn an_upgrade_does_all_but_the_poison() {
 
 fn rule(name: &str, read_as: Option<u32>) -> CopyRule {
     CopyRule {
-        name: name.to_owned(),
-        collection: None,
         read_as,
-        into: None,
-        filter: None,
-        transform: None,
-        group: None,
-        validate: None,
-        on_error: OnError::Quarantine,
-        migrated_at: None,
-        source_id: None,
-        checksum: name.to_owned(),
+        ..CopyRule::plain(name)
     }
 }
 

@@ -35,6 +35,28 @@ pub struct CopyRule {
     pub checksum: String,
 }
 
+impl CopyRule {
+    /// The rule that copies every document as it is; to be changed where it shall do more. The checksum is the name.
+    #[must_use]
+    pub fn plain(name: impl Into<String>) -> Self {
+        let name = name.into();
+        Self {
+            checksum: name.clone(),
+            name,
+            collection: None,
+            read_as: None,
+            into: None,
+            filter: None,
+            transform: None,
+            group: None,
+            validate: None,
+            on_error: OnError::Quarantine,
+            migrated_at: None,
+            source_id: None,
+        }
+    }
+}
+
 impl fmt::Debug for CopyRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CopyRule")

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use whimbrel_engine::{CopyJob, CopyPreview, JobOptions, Place, Report};
 use whimbrel_model::Store;
 use whimbrel_model::ledger::Counts;
-use whimbrel_model::rule::{CopyRule, OnError};
+use whimbrel_model::rule::CopyRule;
 
 #[derive(Debug, Args)]
 #[command(
@@ -401,18 +401,12 @@ fn plain_rule(
         spelt(&source_id)
     );
     CopyRule {
-        name: "plain".to_owned(),
         collection,
         read_as,
-        into: None,
-        filter: None,
-        transform: None,
-        group: None,
-        validate: None,
-        on_error: OnError::Quarantine,
         migrated_at,
         source_id,
         checksum,
+        ..CopyRule::plain("plain")
     }
 }
 

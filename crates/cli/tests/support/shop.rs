@@ -17,9 +17,9 @@ pub struct Shop {
     sandbox: Sandbox,
 }
 
-/// What a step runs that begins, says so by a file, and goes on once a file `go` is there.
+/// What a step runs that begins, says so by a file, and goes on once a file `go` is there, or the folder is gone.
 pub const HOLD: &str = "[[step]]\nrun = \"hold\"\nidempotent = true\nforward = { command = [\"sh\", \"-c\", \
-                        \"touch begun; while [ ! -e go ]; do sleep 0.05; done\"] }\nbackward = { command = [\"true\"] }\n";
+                        \"touch begun; while [ -e begun ] && [ ! -e go ]; do sleep 0.05; done\"] }\nbackward = { command = [\"true\"] }\n";
 
 pub const UPGRADE: &str = "[[step]]\nupgrade = \"reshape\"\ncollection = \"users\"\nto = 2\n";
 

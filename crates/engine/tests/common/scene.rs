@@ -8,7 +8,7 @@ use whimbrel_engine::{
     CopyJob, Engine, EngineError, JobOptions, NativeTransform, PROVENANCE, Report,
 };
 use whimbrel_model::ledger::{Counts, JobKind, RunStatus};
-use whimbrel_model::rule::{CopyRule, OnError};
+use whimbrel_model::rule::CopyRule;
 use whimbrel_model::{Body, Code, DocError, Emit, Key, Map, Store, TransformInput, Value};
 
 use super::{dump, engine, fill, ledger, options, place, sqlite, upgrade};
@@ -75,18 +75,8 @@ pub fn split() -> CopyRule {
         Ok(messages.into_iter().enumerate().map(emit).collect())
     });
     CopyRule {
-        name: "split".into(),
-        collection: None,
-        read_as: None,
-        into: None,
-        filter: None,
         transform: Some(Arc::new(transform)),
-        group: None,
-        validate: None,
-        on_error: OnError::Quarantine,
-        migrated_at: None,
-        source_id: None,
-        checksum: "split".into(),
+        ..CopyRule::plain("split")
     }
 }
 

@@ -15,26 +15,13 @@ use std::sync::Arc;
 use common::{options, place};
 use whimbrel_engine::{CompareJob, CopyJob, NativeTransform};
 use whimbrel_model::finding::{Comparison, Difference, Mismatch};
-use whimbrel_model::rule::{CopyRule, OnError};
+use whimbrel_model::rule::CopyRule;
 use whimbrel_model::{
     Body, Code, DocError, Emit, Guard, Key, Map, Store, TransformInput, Value, Write, WriteOutcome,
 };
 
 pub fn plain() -> CopyRule {
-    CopyRule {
-        name: "copy".into(),
-        collection: None,
-        read_as: None,
-        into: None,
-        filter: None,
-        transform: None,
-        group: None,
-        validate: None,
-        on_error: OnError::Quarantine,
-        migrated_at: None,
-        source_id: None,
-        checksum: "copy".into(),
-    }
+    CopyRule::plain("copy")
 }
 
 /// Every element of `messages` becomes a document of its own.

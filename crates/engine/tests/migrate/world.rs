@@ -20,7 +20,7 @@ use whimbrel_model::migration::{
     AbortRule, Action, ApproveStep, BackupStep, CopyStep, Migration, Phase, PhaseStep, RunStep,
     Step, StepKind, UpgradeStep, VerifyStep,
 };
-use whimbrel_model::rule::{CopyRule, OnError};
+use whimbrel_model::rule::CopyRule;
 use whimbrel_model::{Body, Guard, Key, KeyKind, Map, Store, Write, WriteOutcome};
 
 use crate::common::{self, Stage, dump, engine_on, fill, journal, ledger, place, schema, sqlite};
@@ -287,20 +287,7 @@ pub struct Tools {
 }
 
 pub fn rule(name: &str) -> CopyRule {
-    CopyRule {
-        name: name.to_owned(),
-        collection: None,
-        read_as: None,
-        into: None,
-        filter: None,
-        transform: None,
-        group: None,
-        validate: None,
-        on_error: OnError::Quarantine,
-        migrated_at: None,
-        source_id: None,
-        checksum: name.to_owned(),
-    }
+    CopyRule::plain(name)
 }
 
 impl Tools {

@@ -7,7 +7,7 @@ use crate::common::{conversation, dump, engine, fill, ledger, options, place, sq
 use crate::{at, benches, refused, run_of, text};
 use whimbrel_engine::{CopyJob, JobOptions, NativeTransform, PROVENANCE, Place};
 use whimbrel_model::ledger::{JobKind, RunStatus};
-use whimbrel_model::rule::{CopyRule, OnError};
+use whimbrel_model::rule::CopyRule;
 use whimbrel_model::{
     Code, Emit, Guard, Key, Store, StoreError, StoreErrorKind, TransformInput, Write,
 };
@@ -16,20 +16,7 @@ use whimbrel_testkit::crashing::Moment;
 use whimbrel_testkit::faulty::FaultyStore;
 
 fn plain() -> CopyRule {
-    CopyRule {
-        name: "all".to_owned(),
-        collection: None,
-        read_as: None,
-        into: None,
-        filter: None,
-        transform: None,
-        group: None,
-        validate: None,
-        on_error: OnError::Quarantine,
-        migrated_at: None,
-        source_id: None,
-        checksum: "all".to_owned(),
-    }
+    CopyRule::plain("all")
 }
 
 fn job(source: &Place, target: &Place, rule: CopyRule) -> CopyJob {

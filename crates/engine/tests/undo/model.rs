@@ -10,7 +10,7 @@ use rand::seq::IteratorRandom;
 use rand::{RngExt, SeedableRng};
 use whimbrel_engine::{CopyJob, JobOptions};
 use whimbrel_model::ledger::RunId;
-use whimbrel_model::rule::{CopyRule, OnError};
+use whimbrel_model::rule::CopyRule;
 use whimbrel_model::{Body, Guard, Key, Map, Store, Value, Write, WriteOutcome};
 
 type Docs = BTreeMap<String, String>;
@@ -186,20 +186,7 @@ async fn play_upgrades(seed: u64) {
 }
 
 fn rule() -> CopyRule {
-    CopyRule {
-        name: "all".to_owned(),
-        collection: None,
-        read_as: None,
-        into: None,
-        filter: None,
-        transform: None,
-        group: None,
-        validate: None,
-        on_error: OnError::Quarantine,
-        migrated_at: None,
-        source_id: None,
-        checksum: "all".to_owned(),
-    }
+    CopyRule::plain("all")
 }
 
 /// What one run did to one target document.
