@@ -326,7 +326,20 @@ impl Report {
             .collect();
         let took: Duration = self.stages.iter().map(|stage| stage.took).sum();
         if failed.is_empty() {
-            println!("all passed in {:.0} s", took.as_secs_f64());
+            let unchecked: Vec<&str> = self
+                .stages
+                .iter()
+                .filter(|stage| matches!(stage.outcome, Ok(Checked::Not(_))))
+                .map(|stage| stage.name)
+                .collect();
+            match unchecked.is_empty() {
+                true => println!("all passed in {:.0} s", took.as_secs_f64()),
+                false => println!(
+                    "passed in {:.0} s, NOT CHECKED: {}",
+                    took.as_secs_f64(),
+                    unchecked.join(", ")
+                ),
+            }
             return Ok(());
         }
         Err(format!("failed: {}", failed.join(", ")))

@@ -4,7 +4,7 @@
 //! lies beside it. The gateway's own statements do not call them (they note what they do themselves, many rows at
 //! once); what those statements set off (triggers of the app's own, cascades) is noted as anybody's.
 
-use super::served::{Row, key_expression, old_expression};
+use super::served::{KEY_BYTES, Row, key_expression, old_expression};
 use crate::postgres::table::{Payload, Table};
 use whimbrel_firestore::Micros;
 
@@ -99,6 +99,11 @@ BEGIN
   IF TG_OP = 'UPDATE' THEN
     IF OLD *= NEW THEN RETURN NULL; END IF;
     now_is := {new_key};
+  END IF;
+  -- Keys so long are no document's that is served, and must not make the app's own write fail.
+  IF TG_OP <> 'DELETE' AND octet_length({new_key}) > {KEY_BYTES}
+    OR TG_OP <> 'INSERT' AND octet_length({old_key}) > {KEY_BYTES} THEN
+    RETURN NULL;
   END IF;
   IF TG_OP <> 'INSERT' THEN
     {gone}
