@@ -77,8 +77,12 @@ fn judge(error: &Error) -> (Kind, Code, String) {
 
 /// Why a table refuses this one document while it may take others. `None` for errors that concern more.
 pub(crate) fn refusal(error: &Error) -> Option<String> {
-    let Error::SqliteFailure(failure, message) = error else {
-        return None;
+    let (failure, message) = match error {
+        Error::SqliteFailure(failure, message) => (failure, message),
+        Error::StatementChangedRows(_) => {
+            return Some("a trigger of the table keeps it from being written".into());
+        }
+        _ => return None,
     };
     match failure.code {
         // A trigger's message is the app's own and may quote values.

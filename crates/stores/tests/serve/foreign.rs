@@ -10,7 +10,7 @@ async fn foreign(subject: &Subject) -> Foreign {
 }
 
 /// The places of the changes, each once, with the number before the first and now.
-fn net(changes: &[Change]) -> Vec<(String, Option<i64>, Option<i64>)> {
+pub fn net(changes: &[Change]) -> Vec<(String, Option<i64>, Option<i64>)> {
     let mut net: Vec<(String, Option<i64>, Option<i64>)> = Vec::new();
     for change in changes {
         let (path, after) = (change.place.path(), number(&change.after));
@@ -23,7 +23,7 @@ fn net(changes: &[Change]) -> Vec<(String, Option<i64>, Option<i64>)> {
     net
 }
 
-fn step(path: &str, before: Option<i64>, after: Option<i64>) -> (String, Option<i64>, Option<i64>) {
+pub fn step(path: &str, before: Option<i64>, after: Option<i64>) -> (String, Option<i64>, Option<i64>) {
     (path.to_owned(), before, after)
 }
 

@@ -16,6 +16,7 @@ mod postgres;
 mod servers;
 mod sqlite;
 mod subject;
+mod triggers;
 mod views;
 mod walks;
 
@@ -61,6 +62,7 @@ macro_rules! sql_cases {
                 nothing_changed, settled_once, by_pages, plain_json_is_read, a_row_that_is_no_document,
                 views_and_history_include_them, a_statement_that_is_rolled_back, between_two_lives, of_a_new_table;
             documents: outlive_their_process, rows_from_before;
+            triggers: what_own_writes_set_off, what_they_make_of_a_document, a_write_that_they_ignore;
         }
     };
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tempfile::TempDir;
-use whimbrel_firestore::backend::{Batch, Found, IndexLine, Put, Stored};
+use whimbrel_firestore::backend::{Batch, Found, IndexLine, Put, Stored, There};
 use whimbrel_firestore::v1::value::ValueType;
 use whimbrel_firestore::v1::{ArrayValue, MapValue, Value};
 use whimbrel_firestore::{Backend, Fields, Micros, Place};
@@ -129,6 +129,14 @@ impl Subject {
         }
     }
 
+    /// Runs what each database says in its own way.
+    pub async fn dialect(&self, sqlite: &str, postgres: &str) {
+        match self.ground {
+            Ground::Sqlite(_) => self.sql(sqlite).await,
+            _ => self.sql(postgres).await,
+        }
+    }
+
     #[cfg(feature = "postgres")]
     pub fn schema(&self) -> &Schema {
         match &self.ground {
@@ -188,10 +196,10 @@ impl Subject {
     }
 
     /// Says that the indexes reflect others' changes up to a mark.
-    pub async fn settle(&self, mark: u64) {
+    pub async fn settle(&self, mark: Option<u64>) {
         let decide = move |_: &Found| Batch {
             at: now(),
-            settled: Some(mark),
+            settled: mark,
             ..Batch::default()
         };
         let backend = self.backend();
@@ -210,7 +218,10 @@ pub fn put(found: &Found, place: &Place, at: Micros, fields: Option<Fields>) -> 
         at,
         stored: fields.map(|fields| Stored {
             fields: Arc::new(fields),
-            created: found.get(place).map_or(at, |before| before.created),
+            created: found
+                .get(place)
+                .and_then(There::document)
+                .map_or(at, |before| before.created),
             updated: at,
         }),
     }

@@ -52,6 +52,7 @@ pub(super) struct Served {
     pub(super) delete: String,
     /// Row, key, created, updated, change.
     pub(super) time: String,
+    /// Row and key.
     pub(super) no_time: String,
     pub(super) any: String,
     /// Of tables that just came: what stands there, as changes.
@@ -87,7 +88,7 @@ impl Served {
             time: format!(
                 "INSERT OR REPLACE INTO {times} (id, key, created, updated, seq) VALUES (?1, ?2, ?3, ?4, ?5)"
             ),
-            no_time: format!("DELETE FROM {times} WHERE id = ?1"),
+            no_time: format!("DELETE FROM {times} WHERE id = ?1 AND key = ?2"),
             any: format!("SELECT 1 FROM {plain} AS d WHERE {texts} LIMIT 1"),
             tell: format!(
                 "INSERT INTO _whimbrel_log (at, collection, key, other)
@@ -474,6 +475,8 @@ impl Surveyor<'_> {
                 "UPDATE _whimbrel_collections SET name = NULL, tbl = NULL WHERE id = ?1",
                 "DELETE FROM _whimbrel_gone WHERE collection = ?1",
                 "DELETE FROM _whimbrel_lines WHERE collection = ?1",
+                // Nobody will take in what others did to it, and what is not settled is not forgotten.
+                "UPDATE _whimbrel_log SET other = 0 WHERE other = 1 AND collection = ?1",
             ] {
                 self.connection.prepare_cached(sql)?.execute([gone.id])?;
             }

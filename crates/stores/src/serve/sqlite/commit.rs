@@ -1,7 +1,7 @@
 //! Writing.
 
 use super::catalog::{Catalog, Served, schema_version};
-use super::read::{Raw, Seen, There, gone, last, warn_unreadable};
+use super::read::{Raw, Seen, There, gone, last};
 use super::{Shared, data};
 use crate::sqlite::error::{commit_error, refusal, store_error, terminal};
 use rusqlite::config::DbConfig;
@@ -12,7 +12,7 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use whimbrel_firestore::backend::{Batch, Decide, Found, IndexLine, Put, Stored};
+use whimbrel_firestore::backend::{self, Batch, Decide, Found, IndexLine, Put, Stored};
 use whimbrel_firestore::{Micros, Place};
 use whimbrel_model::{Code, StoreError, StoreErrorKind};
 
@@ -32,25 +32,48 @@ pub(super) fn commit(
     let run =
         |sql| -> rusqlite::Result<()> { connection.prepare_cached(sql)?.execute([]).map(|_| ()) };
     run("BEGIN IMMEDIATE").map_err(failed)?;
+    // A transaction that cannot be rolled back now is before the connection's next work.
     let roll_back = || match connection.is_autocommit() {
         true => Ok(()),
-        false => run("ROLLBACK").map_err(failed),
+        false => run("ROLLBACK"),
     };
     match write(connection, shared, touch, decide) {
         Ok(catalog) => {
-            if let Err(error) = run("COMMIT") {
-                roll_back()?;
-                return Err(commit_error(&shared.name, error));
-            }
+            run("COMMIT").map_err(|error| not_committed(&shared.name, error, roll_back()))?;
             if let Some(catalog) = catalog {
                 shared.set_catalog(catalog);
             }
             Ok(())
         }
         Err(error) => {
-            roll_back()?;
+            if let Err(why) = roll_back() {
+                tracing::warn!(store = shared.name, %why, "a transaction is still to be rolled back");
+            }
             Err(error)
         }
+    }
+}
+
+/// What a COMMIT came to that failed. Where it could not be taken back either, it may be there after a restart.
+fn not_committed(
+    store: &str,
+    error: rusqlite::Error,
+    rolled_back: rusqlite::Result<()>,
+) -> StoreError {
+    let failed = commit_error(store, error);
+    match rolled_back {
+        Err(why) if failed.kind != StoreErrorKind::Unknown => StoreError::new(
+            StoreErrorKind::Unknown,
+            Code::StoreUnknown,
+            store,
+            format!(
+                "the commit failed ({}) and could not be taken back ({why}); the batch was written as a whole or \
+                 not at all",
+                failed.message
+            ),
+        )
+        .with_source(why),
+        _ => failed,
     }
 }
 
@@ -100,8 +123,9 @@ fn write(
     Ok((catalog.version != known).then_some(catalog))
 }
 
-const LOG: &str = "INSERT INTO _whimbrel_log (at, collection, key, data, created, updated, since)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+const LOG: &str =
+    "INSERT INTO _whimbrel_log (at, collection, key, data, created, updated, since, other)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
 
 struct Writer<'c> {
     connection: &'c Connection,
@@ -150,26 +174,27 @@ impl<'c> Writer<'c> {
     fn find(&mut self, touch: &[Place]) -> Result<Found, StoreError> {
         let mut found = Found::with_capacity(touch.len());
         for place in touch {
-            // A collection that cannot be served is an error only for who writes to it.
-            let table = self.catalog.find(&self.shared.name, &place.collection);
-            let Some(served) = table.ok().flatten().cloned() else {
-                continue;
+            let served = match self.catalog.find(&self.shared.name, &place.collection) {
+                Ok(Some(served)) => served.clone(),
+                Ok(None) => continue,
+                // A collection that cannot be served is an error only for who writes to it.
+                Err(error) => {
+                    found.insert(place.clone(), backend::There::Unreadable(error.message));
+                    continue;
+                }
             };
             let seen = self.seen(&served, &place.key);
             let seen = seen.map_err(|e| self.failed(e))?;
-            if let Some(there) = &seen.there {
-                match there.data.decode() {
-                    Ok(fields) => {
-                        let stored = Stored {
-                            fields: Arc::new(fields),
-                            created: there.created,
-                            updated: there.updated,
-                        };
-                        found.insert(place.clone(), stored);
-                    }
-                    // It can be replaced, not changed.
-                    Err(why) => warn_unreadable(&served, &place.key, &why),
-                }
+            if let Some(row) = &seen.there {
+                let there = match row.data.decode() {
+                    Ok(fields) => backend::There::Document(Stored {
+                        fields: Arc::new(fields),
+                        created: row.created,
+                        updated: row.updated,
+                    }),
+                    Err(why) => backend::There::Unreadable(why),
+                };
+                found.insert(place.clone(), there);
             }
             self.before.insert(place.clone(), seen);
         }
@@ -224,7 +249,7 @@ impl<'c> Writer<'c> {
             self.put(put, put.at.clamp(self.at, batch.at))?;
         }
         if self.at < batch.at {
-            self.log(batch.at, 0, "", None, None)
+            self.log(batch.at, 0, "", None, None, false)
                 .map_err(|e| self.failed(e))?;
         }
         let failed = |e| store_error(&self.shared.name, "write the batch", e);
@@ -259,8 +284,9 @@ impl<'c> Writer<'c> {
             }
         };
         let seen = match self.before.remove(place) {
-            Some(seen) => Ok(seen),
-            None => self.seen(&served, &place.key),
+            // Triggers of the app's own may have changed it since, when another document was put.
+            Some(seen) if !self.catalog.chained => Ok(seen),
+            _ => self.seen(&served, &place.key),
         };
         let put = seen.and_then(|seen| self.put_row(&served, put, at, seen));
         put.map_err(|error| match refusal(&error) {
@@ -288,65 +314,137 @@ impl<'c> Writer<'c> {
             return Ok(());
         }
         if self.catalog.chained {
-            self.writing(Some((served.id, key)))?;
+            self.writing(Some((served.id, key, at)))?;
         }
+        let was_in = seen.there.as_ref().map(|there| there.row.clone());
+        let json = put.stored.as_ref().map(|stored| {
+            let json = data::encode(&stored.fields);
+            match served.blob {
+                true => Raw::Blob(json),
+                false => Raw::Text(json),
+            }
+        });
+        let row = self.write(served, key, json.as_ref(), was_in.as_ref())?;
+        let held = put.stored.as_ref().zip(row).zip(json);
+        let mut now = held.map(|((stored, row), data)| There {
+            row,
+            data,
+            created: stored.created,
+            updated: stored.updated,
+        });
+        self.log(at, served.id, key, seen.there, seen.seq, false)?;
+        if self.catalog.chained {
+            now = self.held(served, key, at, now)?;
+        }
+        self.time(served, key, was_in, now)
+    }
+
+    /// Makes the row what it shall be; where it lies then.
+    ///
+    /// # Errors
+    /// Also where it is left as it was: the app's own triggers can ignore a statement (`RAISE(IGNORE)`).
+    fn write(
+        &mut self,
+        served: &Served,
+        key: &str,
+        json: Option<&Raw>,
+        there: Option<&Value>,
+    ) -> rusqlite::Result<Option<Value>> {
         let connection = self.connection;
         let statements = self.statements(served)?;
-        let row = match (&put.stored, seen.there.as_ref().map(|there| &there.row)) {
-            (Some(stored), there) => {
-                let json = data::encode(&stored.fields);
-                let json = match served.blob {
-                    true => Raw::Blob(json),
-                    false => Raw::Text(json),
+        let (changed, row) = match (json, there) {
+            (Some(json), Some(row)) => {
+                let changed = statements.update.execute(params![row, json])?;
+                (changed, Some(row.clone()))
+            }
+            (Some(json), None) => {
+                let changed = statements.insert.execute(params![key, json])?;
+                let row = match served.rowid {
+                    true => Value::Integer(connection.last_insert_rowid()),
+                    false => Value::Text(key.to_owned()),
                 };
-                match there {
-                    Some(row) => {
-                        statements.update.execute(params![row, json])?;
-                        row.clone()
-                    }
-                    None => {
-                        statements.insert.execute(params![key, json])?;
-                        match served.rowid {
-                            true => Value::Integer(connection.last_insert_rowid()),
-                            false => Value::Text(key.to_owned()),
-                        }
-                    }
-                }
+                (changed, Some(row))
             }
-            (None, Some(row)) => {
-                statements.delete.execute([row])?;
-                statements.no_time.execute([row])?;
-                row.clone()
-            }
-            (None, None) => return Ok(()),
+            (None, Some(row)) => (statements.delete.execute([row])?, None),
+            (None, None) => return Ok(None),
         };
-        self.log(at, served.id, key, seen.there, seen.seq)?;
-        let seq = self.seq;
-        match &put.stored {
-            Some(stored) => {
-                let (created, updated) = (stored.created, stored.updated);
-                let time = &mut self.statements(served)?.time;
-                time.execute(params![row, key, created, updated, seq])?;
-            }
-            None => {
-                self.any_gone = true;
-                connection
-                    .prepare_cached(
-                        "INSERT OR REPLACE INTO _whimbrel_gone (collection, key, seq) VALUES (?1, ?2, ?3)",
-                    )?
-                    .execute(params![served.id, key, seq])?;
-            }
+        match changed {
+            1 => Ok(row),
+            _ => Err(rusqlite::Error::StatementChangedRows(changed)),
         }
+    }
+
+    /// What stands there after the app's own triggers. Where that is not what was put, it is noted as another's change,
+    /// which follows the gateway's.
+    fn held(
+        &mut self,
+        served: &Served,
+        key: &str,
+        at: Micros,
+        put: Option<There>,
+    ) -> rusqlite::Result<Option<There>> {
+        let held = self.seen(served, key)?.there;
+        let same = match (&put, &held) {
+            (Some(put), Some(held)) => put.data == held.data,
+            (None, None) => true,
+            _ => false,
+        };
+        let (created, updated) = match &put {
+            Some(put) if same => (put.created, put.updated),
+            Some(put) => (put.created, at),
+            None => (at, at),
+        };
+        if !same {
+            let own = self.seq;
+            self.log(at, served.id, key, put, Some(own), true)?;
+        }
+        Ok(held.map(|held| There {
+            created,
+            updated,
+            ..held
+        }))
+    }
+
+    /// Notes since when a document is what it is, or that it is no more, and by which change.
+    fn time(
+        &mut self,
+        served: &Served,
+        key: &str,
+        was_in: Option<Value>,
+        now: Option<There>,
+    ) -> rusqlite::Result<()> {
+        let (connection, seq) = (self.connection, self.seq);
+        let statements = self.statements(served)?;
+        if let Some(row) = was_in.filter(|row| now.as_ref().is_none_or(|now| now.row != *row)) {
+            statements.no_time.execute(params![row, key])?;
+        }
+        if let Some(now) = now {
+            let (created, updated) = (now.created, now.updated);
+            let time = &mut statements.time;
+            time.execute(params![now.row, key, created, updated, seq])?;
+            return Ok(());
+        }
+        self.any_gone = true;
+        connection
+            .prepare_cached(
+                "INSERT OR REPLACE INTO _whimbrel_gone (collection, key, seq) VALUES (?1, ?2, ?3)",
+            )?
+            .execute(params![served.id, key, seq])?;
         Ok(())
     }
 
-    /// Says which document is being written, so that the triggers do not take it for others' doing. What triggers of
-    /// the app's own write meanwhile is.
-    fn writing(&self, document: Option<(i64, &str)>) -> rusqlite::Result<()> {
-        let (collection, key) = document.unzip();
+    /// Says which document is being written, so that the triggers do not take it for others' doing, and at what
+    /// time: what triggers of the app's own write meanwhile is others' doing, and of that time.
+    fn writing(&self, document: Option<(i64, &str, Micros)>) -> rusqlite::Result<()> {
+        let (collection, key, at) = match document {
+            Some((collection, key, at)) => (Some(collection), Some(key), Some(at)),
+            None => (None, None, None),
+        };
         self.connection
-            .prepare_cached("UPDATE _whimbrel_serving SET collection = ?1, key = ?2 WHERE id = 1")?
-            .execute(params![collection, key])?;
+            .prepare_cached(
+                "UPDATE _whimbrel_serving SET collection = ?1, key = ?2, at = ?3 WHERE id = 1",
+            )?
+            .execute(params![collection, key, at])?;
         Ok(())
     }
 
@@ -357,12 +455,15 @@ impl<'c> Writer<'c> {
         key: &str,
         was: Option<There>,
         since: Option<i64>,
+        other: bool,
     ) -> rusqlite::Result<()> {
         let times = was.as_ref().map(|was| (was.created, was.updated));
         let (created, updated) = times.unzip();
         let was = was.map(|was| was.data);
-        self.log
-            .execute(params![at, collection, key, was, created, updated, since])?;
+        let other = other.then_some(1);
+        self.log.execute(params![
+            at, collection, key, was, created, updated, since, other
+        ])?;
         // Triggers of the app's own may have written others in between.
         self.seq = self.connection.last_insert_rowid();
         self.at = at;
@@ -394,5 +495,37 @@ impl<'c> Writer<'c> {
                 &*line.place.key
             ])?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rusqlite::ffi;
+
+    #[test]
+    fn a_commit_that_cannot_be_taken_back_may_be_there() {
+        let error = |code| rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+        let disk = || error(ffi::SQLITE_IOERR_FSYNC);
+        let busy = || error(ffi::SQLITE_BUSY);
+        let unknown = StoreErrorKind::Unknown;
+        for (commit, rolled_back, kind) in [
+            (disk(), Ok(()), unknown),
+            (disk(), Err(disk()), unknown),
+            (disk(), Err(busy()), unknown),
+            (busy(), Err(disk()), unknown),
+            (error(ffi::SQLITE_FULL), Err(disk()), unknown),
+            (busy(), Ok(()), StoreErrorKind::Transient),
+            (error(ffi::SQLITE_FULL), Ok(()), StoreErrorKind::Terminal),
+        ] {
+            let told = format!("{commit} {rolled_back:?}");
+            let found = not_committed("s", commit, rolled_back);
+            assert_eq!(found.kind, kind, "{told}: {found}");
+            assert_eq!(
+                found.code == Code::StoreUnknown,
+                kind == unknown,
+                "{told}: {found}"
+            );
+        }
     }
 }

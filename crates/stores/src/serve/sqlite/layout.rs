@@ -2,11 +2,11 @@
 //!
 //! | table | holds |
 //! |---|---|
-//! | `_whimbrel_serving` | one row: the layout's number, which document the gateway is writing just now, how far others' changes are settled |
+//! | `_whimbrel_serving` | one row: the layout's number, which document the gateway is writing just now and at what time, how far others' changes are settled |
 //! | `_whimbrel_collections` | the served tables, each with the time since when it is |
 //! | `_whimbrel_times_N` | of each document of collection N: when it was made and last written, and by which change |
 //! | `_whimbrel_gone` | of documents deleted in the last hour: by which change |
-//! | `_whimbrel_log` | every change of the last hour: what the document was before it, and which change had made that |
+//! | `_whimbrel_log` | every change of the last hour: what the document was before it, and which change had made that; `other` is 1 where others made it, 0 where nobody needs to be told any more |
 //! | `_whimbrel_before` | what an `INSERT OR REPLACE` of others is about to replace |
 //! | `_whimbrel_indexes`, `_whimbrel_lines` | the indexes |
 //!
@@ -29,7 +29,7 @@ pub(super) const LAYOUT: i64 = 1;
 pub(super) const TABLES: &str = "
 CREATE TABLE _whimbrel_serving (
     id INTEGER PRIMARY KEY, layout INTEGER NOT NULL,
-    collection INTEGER, key TEXT, settled INTEGER NOT NULL DEFAULT 0);
+    collection INTEGER, key TEXT, at INTEGER, settled INTEGER NOT NULL DEFAULT 0);
 INSERT INTO _whimbrel_serving (id, layout) VALUES (1, 1);
 CREATE TABLE _whimbrel_collections (
     id INTEGER PRIMARY KEY, name TEXT UNIQUE, tbl TEXT, adopted INTEGER NOT NULL);
@@ -51,9 +51,11 @@ CREATE TABLE _whimbrel_lines (
 ";
 
 /// Now, in microseconds, by SQLite's clock (of milliseconds), but never before the last change, and after it
-/// where that was the gateway's: a time of its own commits is nobody else's.
-pub(super) const NOW: &str = "max(CAST((julianday('now') - 2440587.5) * 86400000.0 + 0.5 AS INTEGER) * 1000, \
-     (SELECT at + (other IS NULL) FROM _whimbrel_log ORDER BY seq DESC LIMIT 1))";
+/// where that was the gateway's. What a write of the gateway's sets off in the app's triggers is of that write's time:
+/// what is written next may have one that is long past.
+pub(super) const NOW: &str = "coalesce((SELECT at FROM _whimbrel_serving WHERE id = 1), \
+     max(CAST((julianday('now') - 2440587.5) * 86400000.0 + 0.5 AS INTEGER) * 1000, \
+     (SELECT at + (other IS NULL) FROM _whimbrel_log ORDER BY seq DESC LIMIT 1)))";
 
 /// The names of a collection's triggers begin with this.
 pub(super) fn trigger_prefix(id: i64) -> String {

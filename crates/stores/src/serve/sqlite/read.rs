@@ -11,7 +11,7 @@ use whimbrel_firestore::{Fields, Micros, Place};
 use whimbrel_model::{Code, StoreError};
 
 /// What a data column holds.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Raw {
     Text(Vec<u8>),
     Blob(Vec<u8>),
@@ -345,10 +345,7 @@ impl Reader {
             .prepare_cached("SELECT settled FROM _whimbrel_serving")
             .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
             .map_err(failed)?;
-        let mut foreign = Foreign {
-            mark: mark.unsigned_abs(),
-            ..Foreign::default()
-        };
+        let mut foreign = Foreign::default();
         let mut statement = connection
             .prepare_cached(
                 "SELECT seq, at, collection, key, data, created, updated FROM _whimbrel_log
@@ -361,7 +358,7 @@ impl Reader {
                 foreign.more = true;
                 break;
             }
-            foreign.mark = row.get::<_, i64>(0).map_err(failed)?.unsigned_abs();
+            foreign.mark = Some(row.get::<_, i64>(0).map_err(failed)?.unsigned_abs());
             if let Some(change) = self.foreign_change(row)? {
                 foreign.changes.push(change);
             }
