@@ -18,7 +18,7 @@ use crate::sqlite::pool::{Place as File, Pool, connect};
 use async_trait::async_trait;
 use catalog::{Catalog, Surveyor, schema_version};
 use read::Reader;
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -84,8 +84,14 @@ pub(super) async fn open(
 
 /// Two gateways would not know of each other's locks and listeners. The lock lies on a file beside: SQLite's
 /// own locks would be lost with it.
+///
+/// The file has one name here, by whatever links it is reached.
 fn claim(store: &str, path: &Path) -> Result<std::fs::File, StoreError> {
-    let mut beside = path.as_os_str().to_owned();
+    let whole = path.canonicalize().map_err(|error| {
+        let why = format!("the file {} cannot be found: {error}", path.display());
+        terminal(store, Code::StoreMissing, why).with_source(error)
+    })?;
+    let mut beside = whole.into_os_string();
     beside.push("-serving");
     let failed = |error: std::io::Error| {
         let shown = Path::new(&beside).display();
@@ -260,7 +266,9 @@ impl SqliteBackend {
         self.pool
             .write(false, move |connection| {
                 let write = || {
-                    let transaction = connection.transaction()?;
+                    // Behind whoever writes just now, instead of failing where what was read is stale.
+                    let transaction =
+                        connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
                     let result = work(&transaction)?;
                     transaction.commit()?;
                     Ok(result)

@@ -23,7 +23,11 @@ pub fn net(changes: &[Change]) -> Vec<(String, Option<i64>, Option<i64>)> {
     net
 }
 
-pub fn step(path: &str, before: Option<i64>, after: Option<i64>) -> (String, Option<i64>, Option<i64>) {
+pub fn step(
+    path: &str,
+    before: Option<i64>,
+    after: Option<i64>,
+) -> (String, Option<i64>, Option<i64>) {
     (path.to_owned(), before, after)
 }
 

@@ -178,13 +178,33 @@ async fn side_tables_are_nobodys_collection() {
 #[tokio::test]
 async fn one_process_serves_a_file() {
     let mut subject = sqlite().await.unwrap();
-    let error = serve::open(&subject.url(), &OpenOptions::default())
-        .await
-        .unwrap_err();
-    assert_eq!(
-        (error.kind, error.code),
-        (StoreErrorKind::Transient, Code::StoreUnavailable)
-    );
+    let mut urls = vec![subject.url()];
+    // By another of its names, too.
+    let directory = tempfile::tempdir().unwrap();
+    let path = subject.url().strip_prefix("sqlite:").unwrap().to_owned();
+    let path = std::path::Path::new(&path);
+    let (folder, file) = (path.parent().unwrap(), path.file_name().unwrap());
+    let up = folder.join("..").join(folder.file_name().unwrap());
+    urls.push(format!("sqlite:{}", up.join(file).display()));
+    #[cfg(unix)]
+    for (name, target) in [("file.db", path), ("folder", folder)] {
+        std::os::unix::fs::symlink(target, directory.path().join(name)).unwrap();
+    }
+    #[cfg(unix)]
+    urls.extend(["file.db", "folder/app.db"].map(|name| {
+        let link = directory.path().join(name);
+        format!("sqlite:{}", link.display())
+    }));
+    for url in urls {
+        let error = serve::open(&url, &OpenOptions::default())
+            .await
+            .unwrap_err();
+        assert_eq!(
+            (error.kind, error.code),
+            (StoreErrorKind::Transient, Code::StoreUnavailable),
+            "{url}"
+        );
+    }
     subject.reopen().await;
 }
 
