@@ -51,15 +51,35 @@ pub struct IndexState {
     pub ready: bool,
 }
 
-/// The documents that a commit touches, as they are at this moment; nobody can change them until it is over.
-pub type Found = HashMap<Place, Stored>;
+/// What stands at a place that a commit touches.
+#[derive(Clone, Debug)]
+pub enum There {
+    Document(Stored),
+    /// Something that is no document: others can write what they like to a table. Says why; names, never values.
+    Unreadable(String),
+}
+
+impl There {
+    #[must_use]
+    pub fn document(&self) -> Option<&Stored> {
+        match self {
+            Self::Document(stored) => Some(stored),
+            Self::Unreadable(_) => None,
+        }
+    }
+}
+
+/// What stands at the places that a commit touches, at this moment; nobody can change it until the commit is over.
+/// A place that is not in it is empty.
+pub type Found = HashMap<Place, There>;
 
 /// What a commit does.
 #[derive(Debug, Default)]
 pub struct Batch {
     /// The time of the commit: greater than that of any before.
     pub at: Micros,
-    /// Only of places that were named to [`Backend::commit`], each once.
+    /// Only of places that were named to [`Backend::commit`], each once. What stands there is written over, also
+    /// where it is no document.
     pub documents: Vec<Put>,
     /// Lines to take out of indexes; those that are not there do no harm.
     pub unindex: Vec<IndexLine>,
@@ -90,8 +110,9 @@ pub type Decide = Box<dyn FnMut(&Found) -> Batch + Send>;
 pub struct Foreign {
     /// Oldest first. `before` is what the document was; `after` is what it was made, or what it is now.
     pub changes: Vec<Change>,
-    /// What to say in [`Batch::settled`] when the indexes reflect these changes.
-    pub mark: u64,
+    /// What to say in [`Batch::settled`] when the indexes reflect these changes; also where they concern no document, so
+    /// that they are not looked at again. `None` where nothing happened.
+    pub mark: Option<u64>,
     /// Whether there are more.
     pub more: bool,
 }

@@ -72,12 +72,10 @@ impl Topic {
     #[must_use]
     pub fn of(place: &Place) -> [Self; 4] {
         let keys = place.key.len() - place.id().len();
-        let path = names::collection_path(&place.collection);
-        let id = path.rsplit_once('/').map_or(path, |(_, id)| id);
         [
             Self::document(place),
             Self::children(&place.collection, place.key.get(..keys).unwrap_or("")),
-            Self::group(id),
+            Self::group(names::id_of(&place.collection)),
             Self::everything(),
         ]
     }
@@ -375,7 +373,7 @@ impl fmt::Debug for Ear {
 }
 
 /// About how many bytes a change takes in memory.
-fn size_of_change(change: &Change) -> usize {
+pub(crate) fn size_of_change(change: &Change) -> usize {
     let side = |stored: &Option<Stored>| stored.as_ref().map_or(0, |s| size_of_fields(&s.fields));
     CHANGE_BYTES
         + change.place.collection.len()

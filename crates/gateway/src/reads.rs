@@ -5,7 +5,7 @@ use crate::clock::Clock;
 use crate::commit::request::whole_micros;
 use crate::query::Query;
 use crate::status::{self, invalid};
-use crate::transaction::{InUse, Mode};
+use crate::transaction::{Begun, InUse, Mode};
 use prost_types::Timestamp;
 use std::sync::Arc;
 use tonic::Status;
@@ -43,8 +43,8 @@ pub struct Read {
     pub at: Option<Micros>,
     /// What responses say.
     pub read_time: Micros,
-    /// The transaction that was begun ([`When::New`]): the first response says it.
-    pub begun: Option<Vec<u8>>,
+    /// The transaction that was begun ([`When::New`]): the first response tells it.
+    pub begun: Option<Begun>,
     gateway: Arc<Gateway>,
     /// The read-write transaction that reads.
     transaction: Option<InUse>,
@@ -65,13 +65,13 @@ pub struct Fetched {
     pub stored: Option<Stored>,
     pub read_time: Micros,
     /// As [`Read::begun`].
-    pub begun: Option<Vec<u8>>,
+    pub begun: Option<Begun>,
 }
 
 /// What a request's selector came to.
 struct Resolved {
     at: Option<Micros>,
-    begun: Option<Vec<u8>>,
+    begun: Option<Begun>,
     transaction: Option<InUse>,
 }
 
@@ -84,10 +84,9 @@ impl Gateway {
     pub async fn read(self: &Arc<Self>, when: &When) -> Result<Read, Status> {
         let resolved = self.resolve(when).await?;
         let (view, shown) = self.look().await?;
-        // Nothing was committed since: the present is the past.
         let (at, read_time) = match resolved.at {
             None => (None, shown),
-            Some(at) if view.at() <= at => (None, at),
+            Some(at) if is_as_of(&*view, at).await? => (None, at),
             Some(at) => (Some(at), at),
         };
         Ok(Read {
@@ -125,7 +124,7 @@ impl Gateway {
         Ok(at)
     }
 
-    async fn resolve(&self, when: &When) -> Result<Resolved, Status> {
+    async fn resolve(self: &Arc<Self>, when: &When) -> Result<Resolved, Status> {
         let (transaction, begun) = match when {
             When::Now => {
                 return Ok(Resolved {
@@ -143,9 +142,8 @@ impl Gateway {
             }
             When::In(id) => (self.transactions.find(id)?, None),
             When::New(options) => {
-                let transaction = self.open_transaction(options).await?;
-                let id = transaction.id.bytes();
-                (transaction, Some(id))
+                let (transaction, begun) = self.begin_reading(options).await?;
+                (transaction, Some(begun))
             }
         };
         Ok(match transaction.mode {
@@ -187,7 +185,7 @@ impl Gateway {
             None => self.newest(place).await?,
             Some(at) => {
                 let (view, _) = self.look().await?;
-                let shown = (view.at() > at).then_some(at);
+                let shown = (!is_as_of(&*view, at).await?).then_some(at);
                 let found = view.get(places, shown).await.map_err(status::of_store)?;
                 (found.into_iter().next().flatten(), at)
             }
@@ -222,6 +220,16 @@ impl Gateway {
         let found = view.get(places, None).await.map_err(status::of_store)?;
         Ok((found.into_iter().next().flatten(), at))
     }
+}
+
+/// Whether a view of the present shows the store as of a time: nothing was committed since, and others wrote nothing
+/// that was not taken in yet, which is later than any time.
+async fn is_as_of(view: &dyn View, at: Micros) -> Result<bool, Status> {
+    if view.at() > at {
+        return Ok(false);
+    }
+    let since = view.changed(at, None, None, 1).await;
+    Ok(since.map_err(status::of_store)?.is_empty())
 }
 
 impl Read {

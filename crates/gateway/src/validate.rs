@@ -134,7 +134,12 @@ fn check(value: &Value, field: &str, depth: usize, in_array: bool) -> Result<(),
         }
         Some(ValueType::StringValue(text)) => short_enough(text.len(), field),
         Some(ValueType::BytesValue(bytes)) => short_enough(bytes.len(), field),
-        Some(ValueType::ReferenceValue(name)) => names::document(name).map(|_| ()),
+        // What is wrong with the name would show it, and it is a value.
+        Some(ValueType::ReferenceValue(name)) => names::document(name).map(|_| ()).map_err(|_| {
+            invalid(format!(
+                "Property \"{field}\" holds a reference that is not the name of a document."
+            ))
+        }),
         Some(ValueType::GeoPointValue(point)) => {
             within("latitude", point.latitude, 90.0)?;
             within("longitude", point.longitude, 180.0)
@@ -422,7 +427,7 @@ mod tests {
             (vector(vec![text("x")]), Some("'double'")),
             (vector(vec![double(0.0); 2049]), Some("2048")),
             (map(vec![("__type__", double(1.0))]), Some("string")),
-            (reference("users/alice"), Some("lacks \"projects\"")),
+            (reference("users/alice"), Some("holds a reference")),
             (reference("projects/p/databases/d/documents/a/1"), None),
             (time(0, 1_000_000_000), Some("timestamp")),
             (time(253_402_300_800, 0), Some("timestamp")),

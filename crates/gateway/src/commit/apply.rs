@@ -1,30 +1,29 @@
 //! What a request's writes make of the documents as they are. Pure.
 
-use super::request::{Change, Condition, Request, Rule, Transform, Write};
+use super::request::{Change, Condition, Request, Transform, Write};
 use crate::status::invalid;
-use crate::{names, validate};
+use crate::{names, status, validate};
 use std::sync::Arc;
 use tonic::{Code, Status};
-use whimbrel_firestore::backend::Stored;
+use whimbrel_firestore::backend::{Stored, There};
 use whimbrel_firestore::core::field_path::apply_mask;
 use whimbrel_firestore::core::normalize::normalize_value;
 use whimbrel_firestore::core::transform;
 use whimbrel_firestore::v1::{Value, WriteResult};
-use whimbrel_firestore::value::each_reference;
 use whimbrel_firestore::{Backend, DatabaseName, Fields, Micros, Place, size, time};
 
 /// What a request came to.
 #[derive(Debug)]
 pub struct Applied {
     /// One a write, in order.
-    pub results: Vec<Result<WriteResult, Status>>,
+    pub results: Vec<WriteResult>,
     /// What changed, by the request's places.
     pub steps: Vec<Step>,
     /// The documents as they are now, by the request's places, where it wants them.
     pub documents: Vec<Option<Stored>>,
 }
 
-/// A document's step from what it was to what it is.
+/// A document's step from what it was to what it is. What was no document counts as absent.
 #[derive(Debug)]
 pub struct Step {
     pub slot: usize,
@@ -34,8 +33,11 @@ pub struct Step {
 
 /// A document while the writes go over it.
 struct Slot {
-    before: Option<Stored>,
+    before: Option<There>,
+    /// Nothing as long as what stands there cannot be read.
     now: Option<Now>,
+    /// Whether a write was applied.
+    written: bool,
     /// A document that was deleted is another one when it is made again.
     deleted: bool,
 }
@@ -48,10 +50,10 @@ struct Now {
 /// Applies a request at the time `at`. `found` are its documents, in the order of its places.
 ///
 /// # Errors
-/// By [`Rule::All`], the first write's that cannot be applied; nothing is to be written then.
+/// The first write's that cannot be applied; nothing is to be written then.
 pub fn apply(
     request: &Request,
-    found: Vec<Option<Stored>>,
+    found: Vec<Option<There>>,
     at: Micros,
     backend: &dyn Backend,
 ) -> Result<Applied, Status> {
@@ -74,28 +76,22 @@ pub fn apply(
             at,
             backend,
         };
-        match on.apply(slot, write) {
-            Ok(transform_results) => results.push(Ok(WriteResult {
-                update_time: None,
-                transform_results,
-            })),
-            Err(error) if request.rule == Rule::All => return Err(error),
-            Err(error) => results.push(Err(error)),
-        }
+        results.push(WriteResult {
+            update_time: None,
+            transform_results: on.apply(slot, write)?,
+        });
     }
     let mut documents = Vec::new();
     let (steps, updated) = settle(slots, at, request.returning.then_some(&mut documents));
     for (write, result) in request.writes.iter().zip(&mut results) {
-        if let Ok(result) = result {
-            result.update_time = match write.change {
-                Change::Delete => None,
-                _ => updated
-                    .get(write.slot)
-                    .copied()
-                    .flatten()
-                    .map(time::to_proto),
-            };
-        }
+        result.update_time = match write.change {
+            Change::Delete => None,
+            _ => updated
+                .get(write.slot)
+                .copied()
+                .flatten()
+                .map(time::to_proto),
+        };
     }
     Ok(Applied {
         results,
@@ -116,18 +112,23 @@ fn settle(
     for (i, slot) in slots.into_iter().enumerate() {
         let same = match (&slot.before, &slot.now) {
             (None, None) => true,
-            (Some(before), Some(now)) => {
+            (Some(There::Document(before)), Some(now)) => {
                 !slot.deleted
                     && (Arc::ptr_eq(&before.fields, &now.fields)
                         || validate::identical(&before.fields, &now.fields))
             }
+            (Some(There::Unreadable(_)), _) => !slot.written,
             _ => false,
         };
+        let before = slot.before.and_then(|before| match before {
+            There::Document(before) => Some(before),
+            There::Unreadable(_) => None,
+        });
         if same {
             if let Some(documents) = &mut documents {
-                documents.push(slot.before.clone());
+                documents.push(before.clone());
             }
-            updated.push(slot.before.map(|before| before.updated));
+            updated.push(before.map(|before| before.updated));
             continue;
         }
         updated.push(slot.now.is_some().then_some(at));
@@ -141,7 +142,7 @@ fn settle(
         }
         steps.push(Step {
             slot: i,
-            before: slot.before,
+            before,
             after,
         });
     }
@@ -149,14 +150,24 @@ fn settle(
 }
 
 impl Slot {
-    fn new(before: Option<Stored>) -> Self {
+    fn new(before: Option<There>) -> Self {
+        let document = before.as_ref().and_then(There::document);
         Self {
-            now: before.as_ref().map(|before| Now {
+            now: document.map(|before| Now {
                 fields: before.fields.clone(),
                 created: before.created,
             }),
             before,
+            written: false,
             deleted: false,
+        }
+    }
+
+    /// Why what stands there cannot be read, if so.
+    fn unreadable(&self) -> Option<&str> {
+        match &self.before {
+            Some(There::Unreadable(why)) if !self.written => Some(why),
+            _ => None,
         }
     }
 }
@@ -171,12 +182,14 @@ struct On<'a> {
 
 impl On<'_> {
     fn apply(&self, slot: &mut Slot, write: &Write) -> Result<Vec<Value>, Status> {
+        self.readable(slot, write)?;
         self.check(slot, write.condition)?;
         let fields = match &write.change {
             Change::Verify => return Ok(Vec::new()),
             Change::Delete => {
                 slot.deleted |= slot.now.is_some();
                 slot.now = None;
+                slot.written = true;
                 return Ok(Vec::new());
             }
             Change::Replace(fields) if write.transforms.is_empty() => {
@@ -202,6 +215,25 @@ impl On<'_> {
     fn put(&self, slot: &mut Slot, fields: Arc<Fields>) {
         let created = slot.now.as_ref().map_or(self.at, |now| now.created);
         slot.now = Some(Now { fields, created });
+        slot.written = true;
+    }
+
+    /// What cannot be read is written over only by who asks for just that: without a condition, and with nothing kept
+    /// of what is there. To all others it can be said neither that there is a document nor that there is none.
+    fn readable(&self, slot: &Slot, write: &Write) -> Result<(), Status> {
+        let writes_over = write.condition.is_none()
+            && matches!(write.change, Change::Replace(_) | Change::Delete);
+        match slot.unreadable() {
+            Some(why) if !writes_over => Err(status::named(
+                Code::FailedPrecondition,
+                format!(
+                    "What stands in the store for {} is no document: {why}. Nothing was written. Mend it there, or set or \
+                     delete the document without a condition.",
+                    self.name()
+                ),
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// A condition on the update time is about the document as it was before the request: within it, no client can know
@@ -209,20 +241,21 @@ impl On<'_> {
     fn check(&self, slot: &Slot, condition: Option<Condition>) -> Result<(), Status> {
         match condition {
             None => Ok(()),
-            Some(Condition::Exists(true)) if slot.now.is_none() => Err(Status::not_found(format!(
-                "No document to update: {}",
-                self.name()
-            ))),
-            Some(Condition::Exists(false)) if slot.now.is_some() => Err(Status::already_exists(
+            Some(Condition::Exists(true)) if slot.now.is_none() => Err(status::named(
+                Code::NotFound,
+                format!("No document to update: {}", self.name()),
+            )),
+            Some(Condition::Exists(false)) if slot.now.is_some() => Err(status::named(
+                Code::AlreadyExists,
                 format!("Document already exists: {}", self.name()),
             )),
             Some(Condition::Exists(_)) => Ok(()),
             Some(Condition::Updated(required)) => {
                 let stored = match (&slot.before, &slot.now) {
-                    (Some(before), Some(_)) => before.updated,
-                    _ => 0,
+                    (Some(There::Document(before)), Some(_)) => Some(before.updated),
+                    _ => None,
                 };
-                if stored == required {
+                if stored == Some(required) {
                     return Ok(());
                 }
                 // No document can ever have had it: a mistake of the request, where a stale time is one of timing.
@@ -232,11 +265,16 @@ impl On<'_> {
                         self.name()
                     )));
                 }
-                Err(Status::failed_precondition(format!(
-                    "the stored version ({stored}) does not match the required base version \
-                     ({required}): {}",
-                    self.name()
-                )))
+                // Google's words, in which 0 is the version of what is not there.
+                let stored = stored.unwrap_or(0);
+                Err(status::named(
+                    Code::FailedPrecondition,
+                    format!(
+                        "the stored version ({stored}) does not match the required base version \
+                         ({required}): {}",
+                        self.name()
+                    ),
+                ))
             }
         }
     }
@@ -251,11 +289,6 @@ impl On<'_> {
         for Transform { path, what } in transforms {
             let mut result = transform::apply_at(&mut fields, path, what, &at).map_err(invalid)?;
             normalize_value(&mut result);
-            each_reference(std::iter::once(&mut result), &mut |name| {
-                if whimbrel_firestore::name::is_document_path(name) {
-                    *name = self.database.document(name);
-                }
-            });
             results.push(result);
         }
         Ok((fields, results))

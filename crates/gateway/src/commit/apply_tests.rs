@@ -1,5 +1,4 @@
 use super::*;
-use crate::commit::request::Rule;
 use std::sync::OnceLock;
 use whimbrel_firestore::backend::{Decide, Foreign, IndexId, IndexState};
 use whimbrel_firestore::v1::document_transform::FieldTransform;
@@ -187,7 +186,8 @@ fn there(entries: Vec<(&str, v1::Value)>) -> Option<Stored> {
 }
 
 fn outcome(before: Option<Stored>, writes: Vec<v1::Write>) -> Result<Applied, Status> {
-    let request = Request::new(database().clone(), writes, Rule::All)?;
+    let request = Request::new(database().clone(), writes)?;
+    let before = before.map(There::Document);
     let found = request.places.iter().map(|_| before.clone()).collect();
     apply(&request, found, NOW, &Nowhere)
 }
@@ -397,7 +397,7 @@ fn transforms_are_applied_after_the_write_in_order() {
         ])),
     )
     .unwrap();
-    let results = applied.results[0].as_ref().unwrap();
+    let results = &applied.results[0];
     let null = of(ValueType::NullValue(0));
     assert_eq!(
         results.transform_results,
@@ -430,7 +430,7 @@ fn times_say_when_a_document_became_what_it_is() {
     let old = || there(vec![("a", int(1))]);
     let updated = |before: Option<Stored>, writes: Vec<v1::Write>| {
         let applied = outcome(before, writes).unwrap();
-        let last = applied.results.last().unwrap().as_ref().unwrap();
+        let last = applied.results.last().unwrap();
         let created = applied.steps.first().and_then(|step| step.after.as_ref());
         (
             applied.steps.len(),
@@ -526,35 +526,64 @@ fn limits_hold_for_what_documents_become() {
 }
 
 #[test]
-fn of_independent_writes_each_stands_for_itself() {
-    let write = |id: &str, condition: Option<bool>| v1::Write {
-        operation: Some(Operation::Update(v1::Document {
-            name: format!("{ROOT}/a/{id}"),
-            fields: fields(vec![("n", int(1))]),
-            ..Default::default()
+fn what_cannot_be_read_is_written_over_only_by_who_asks_for_just_that() {
+    let over = |writes: Vec<v1::Write>| {
+        let request = Request::new(database().clone(), writes).unwrap();
+        let found = There::Unreadable("it is no JSON object".to_owned());
+        apply(&request, vec![Some(found)], NOW, &Nowhere)
+    };
+    let new = || set(vec![("a", int(1))]);
+    let one = TransformType::Increment(int(1));
+    let alone = v1::Write {
+        operation: Some(Operation::Transform(v1::DocumentTransform {
+            document: format!("{ROOT}/a/1"),
+            field_transforms: vec![transform("n", one.clone())],
         })),
-        current_document: condition.map(|exists| Precondition {
-            condition_type: Some(ConditionType::Exists(exists)),
-        }),
         ..Default::default()
     };
-    let writes = vec![
-        write("1", None),
-        write("2", Some(true)),
-        write("3", Some(false)),
+    let mut refused = vec![
+        merge(&["a"], vec![("a", int(1))]),
+        merge(&[], vec![]),
+        transforming(merge(&[], vec![]), vec![transform("n", one.clone())]),
+        alone,
     ];
-    let request = Request::new(database().clone(), writes.clone(), Rule::Each).unwrap();
-    let applied = apply(&request, vec![None; 3], NOW, &Nowhere).unwrap();
-    let codes: Vec<Option<Code>> = applied
-        .results
-        .iter()
-        .map(|result| result.as_ref().err().map(Status::code))
-        .collect();
-    assert_eq!(codes, [None, Some(Code::NotFound), None]);
-    let slots: Vec<usize> = applied.steps.iter().map(|step| step.slot).collect();
-    assert_eq!(slots, [0, 2]);
-    let request = Request::new(database().clone(), writes, Rule::All).unwrap();
-    assert!(apply(&request, vec![None; 3], NOW, &Nowhere).is_err());
+    for condition in [
+        ConditionType::Exists(true),
+        ConditionType::Exists(false),
+        ConditionType::UpdateTime(time::to_proto(0)),
+    ] {
+        refused.push(with(condition.clone(), new()));
+        refused.push(with(condition.clone(), delete()));
+        refused.push(with(condition, verify()));
+    }
+    for write in refused {
+        let error = over(vec![write.clone()]).unwrap_err();
+        assert_eq!(error.code(), Code::FailedPrecondition, "{write:?}");
+        for part in [ROOT, "it is no JSON object", "Nothing was written"] {
+            assert!(error.message().contains(part), "{error}");
+        }
+        // Behind one that writes over it, it stands on what that one made.
+        if write.current_document.is_none() {
+            let applied = over(vec![new(), write]).unwrap();
+            assert!(applied.steps[0].after.is_some());
+        }
+    }
+    // A deletion is a step, although no document was there: the row has to go.
+    let applied = over(vec![delete()]).unwrap();
+    assert_eq!(applied.steps.len(), 1);
+    assert!(applied.steps[0].before.is_none() && applied.steps[0].after.is_none());
+    let applied = over(vec![transforming(new(), vec![transform("n", one)])]).unwrap();
+    let after = applied.steps[0].after.as_ref().unwrap();
+    assert_eq!((after.created, after.updated), (NOW, NOW));
+    assert_eq!(*after.fields, fields(vec![("a", int(1)), ("n", int(1))]));
+}
+
+#[test]
+fn no_time_is_the_version_of_what_is_not_there() {
+    for write in [set(vec![]), delete()] {
+        let refused = Err(Code::FailedPrecondition);
+        becomes(None, vec![if_updated(0, write)], refused);
+    }
 }
 
 #[test]

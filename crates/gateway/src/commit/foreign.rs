@@ -11,12 +11,12 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tonic::Status;
 use whimbrel_firestore::Place;
-use whimbrel_firestore::backend::{Change, Foreign, Found};
+use whimbrel_firestore::backend::{Change, Foreign, Found, There};
 
 /// Changes taken in by one commit.
 const CHANGES: u32 = 1000;
 
-/// How often transactions are looked at that may be over, and how often the past is forgotten.
+/// How often transactions are looked at that may be over, and how often what is old enough is forgotten.
 const EXPIRE: Duration = Duration::from_secs(1);
 const FORGET: Duration = Duration::from_secs(60);
 
@@ -56,9 +56,9 @@ impl Gateway {
             mark,
             more,
         } = foreign.map_err(status::of_store)?;
-        if changes.is_empty() {
+        let Some(mark) = mark else {
             return Ok(more);
-        }
+        };
         if let Some(newest) = changes.iter().map(|change| change.at).max() {
             self.clock.saw(newest);
         }
@@ -81,7 +81,8 @@ impl Gateway {
         };
         let mut seen = HashSet::new();
         for change in changes {
-            let now = found.get(&change.place);
+            // What is no document has no lines, and listeners do not see it.
+            let now = found.get(&change.place).and_then(There::document);
             // Between two changes of others, a commit of ours may have written lines.
             let (unindex, _) = self
                 .indexes
@@ -101,19 +102,31 @@ impl Gateway {
     }
 }
 
-/// Ends transactions that are over, and forgets what documents were before the last hour.
-pub(super) async fn tidy(gateway: Weak<Gateway>) {
-    let mut forgotten = tokio::time::Instant::now();
+/// Ends transactions that are over, from time to time.
+pub(super) async fn expire(gateway: Weak<Gateway>) {
     loop {
         tokio::time::sleep(EXPIRE).await;
         let Some(gateway) = gateway.upgrade() else {
             return;
         };
         gateway.transactions.expire();
-        if forgotten.elapsed() < FORGET {
-            continue;
+    }
+}
+
+/// Forgets what documents were before the last hour, from time to time.
+pub(super) async fn forget(gateway: Weak<Gateway>) {
+    loop {
+        tokio::time::sleep(FORGET).await;
+        let Some(gateway) = gateway.upgrade() else {
+            return;
+        };
+        // What others wrote is kept until it was taken in, also where nobody asks for it.
+        if let Err(error) = gateway.catch_up().await {
+            tracing::warn!(
+                error = error.message(),
+                "what others wrote could not be taken in"
+            );
         }
-        forgotten = tokio::time::Instant::now();
         // Reads that began within the hour are given the time to end.
         let horizon = Clock::now() - HISTORY - 300 * 1_000_000;
         if let Err(error) = gateway.backend.forget(horizon).await {

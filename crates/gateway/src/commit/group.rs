@@ -15,10 +15,11 @@ use crate::transaction::locks::Held;
 use crate::transaction::{Basis, End, Sealed};
 use std::collections::VecDeque;
 use std::fmt;
+use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tonic::Status;
-use whimbrel_firestore::backend::{Batch, Change, Found, IndexLine, Put, Stored};
+use whimbrel_firestore::backend::{Batch, Change, Found, IndexLine, Put, Stored, There};
 use whimbrel_firestore::v1::WriteResult;
 use whimbrel_firestore::{Micros, Place};
 use whimbrel_model::{StoreError, StoreErrorKind};
@@ -35,8 +36,8 @@ const ROOM_UNIT: usize = 1024;
 #[derive(Debug)]
 pub struct Committed {
     pub at: Micros,
-    /// One a write. By [`super::request::Rule::All`] there are no errors among them.
-    pub results: Vec<Result<WriteResult, Status>>,
+    /// One a write.
+    pub results: Vec<WriteResult>,
     /// Where the request asked for them: the documents as they are now, by its places.
     pub documents: Vec<Option<Stored>>,
 }
@@ -93,7 +94,8 @@ pub(super) struct Shared {
     queue: Mutex<Queue>,
     wake: Notify,
     room: Arc<Semaphore>,
-    pub recent: Mutex<Recent>,
+    recent: Mutex<Recent>,
+    failed: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -116,6 +118,7 @@ impl Default for Shared {
             wake: Notify::new(),
             room: Arc::new(Semaphore::new(ROOM)),
             recent: Mutex::default(),
+            failed: watch::Sender::new(false),
         }
     }
 }
@@ -137,21 +140,29 @@ impl Shared {
         room.map_err(|_| closing())
     }
 
-    pub fn submit(&self, task: Task) -> Result<(), Status> {
-        self.put(|queue| queue.tasks.push_back(task))
+    /// Hands a request to the committer, which answers it.
+    pub fn submit(&self, task: Task) {
+        if let Err(task) = self.put(task, |queue| &mut queue.tasks) {
+            task.finish(Err(closing()), End::Nothing);
+        }
     }
 
-    pub fn submit_alone(&self, alone: Alone) -> Result<(), Status> {
-        self.put(|queue| queue.alone.push_back(alone))
+    /// As [`Shared::submit`].
+    pub fn submit_alone(&self, alone: Alone) {
+        if let Err(alone) = self.put(alone, |queue| &mut queue.alone) {
+            let _ = alone.answer.send(Err(closing()));
+        }
     }
 
-    fn put(&self, push: impl FnOnce(&mut Queue)) -> Result<(), Status> {
+    /// # Errors
+    /// What was to be put in: nobody would take it out.
+    fn put<T>(&self, one: T, into: fn(&mut Queue) -> &mut VecDeque<T>) -> Result<(), T> {
         let mut queue = self.queue();
         if queue.closed {
-            return Err(closing());
+            return Err(one);
         }
         let first = queue.tasks.is_empty() && queue.alone.is_empty();
-        push(&mut queue);
+        into(&mut queue).push_back(one);
         drop(queue);
         if first {
             self.wake.notify_one();
@@ -186,7 +197,7 @@ impl Shared {
             )
         };
         for task in dropped.0 {
-            let _ = task.answer.send(Err(closing()));
+            task.finish(Err(closing()), End::Nothing);
         }
         for alone in dropped.1 {
             let _ = alone.answer.send(Err(closing()));
@@ -198,24 +209,49 @@ impl Shared {
     fn is_closed(&self) -> bool {
         self.queue().closed
     }
+
+    pub fn failed(&self) -> watch::Receiver<bool> {
+        self.failed.subscribe()
+    }
+
+    /// Work that must last for as long as the gateway does: where it ends before, all has failed.
+    pub fn lasting(
+        self: &Arc<Self>,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let lasts = Lasts {
+            shared: self.clone(),
+            in_order: false,
+        };
+        async move {
+            let mut lasts = lasts;
+            work.await;
+            lasts.in_order = true;
+        }
+    }
+}
+
+/// Closes the queue when work ends that must last, whatever ended it: who asks then is answered.
+struct Lasts {
+    shared: Arc<Shared>,
+    in_order: bool,
+}
+
+impl Drop for Lasts {
+    fn drop(&mut self) {
+        self.shared.close();
+        if !self.in_order {
+            self.shared.failed.send_replace(true);
+        }
+    }
 }
 
 fn closing() -> Status {
     Status::unavailable("The server is going down. Nothing was written; try again.")
 }
 
-/// Closes the queue when the committer ends, whatever ended it: who asks then is answered.
-struct Closes(Arc<Shared>);
-
-impl Drop for Closes {
-    fn drop(&mut self) {
-        self.0.close();
-    }
-}
-
 /// Commits what is asked for until the gateway is gone.
 pub(super) async fn run(shared: Arc<Shared>, gateway: Weak<Gateway>) {
-    let _closes = Closes(shared.clone());
     loop {
         shared.wake.notified().await;
         loop {
@@ -292,11 +328,12 @@ impl Group {
         batch.documents.reserve(tasks.len());
         for task in tasks.iter() {
             let places = &task.request.places;
-            let before: Vec<Option<Stored>> = places
+            let before: Vec<Option<There>> = places
                 .iter()
                 .map(|place| found.get(place).cloned())
                 .collect();
-            let newest = before.iter().flatten().map(|stored| stored.updated).max();
+            let newest = before.iter().flatten().filter_map(There::document);
+            let newest = newest.map(|stored| stored.updated).max();
             let at = gateway.clock.next(newest.unwrap_or(0));
             batch.at = at;
             let verdict = recent
@@ -335,19 +372,19 @@ impl Group {
     }
 
     /// Answers each request with what was decided.
-    fn answer(self, gateway: &Gateway) {
+    fn answer(self) {
         for (task, verdict) in self.tasks.into_iter().zip(self.verdicts) {
             let answer = verdict.map(|(at, applied)| Committed {
                 at,
                 results: applied.results,
                 documents: applied.documents,
             });
-            task.finish(gateway, answer, End::Nothing);
+            task.finish(answer, End::Nothing);
         }
     }
 
     /// Answers each request that would have written with an error, and the others with theirs.
-    fn fail(self, gateway: &Gateway, error: StoreError) {
+    fn fail(self, error: StoreError) {
         let end = match error.kind {
             StoreErrorKind::Unknown => End::Committed,
             StoreErrorKind::Transient | StoreErrorKind::Terminal => End::Nothing,
@@ -360,21 +397,21 @@ impl Group {
                 Some(refused) => (refused, End::Nothing),
                 None => (status.clone(), end),
             };
-            task.finish(gateway, Err(status), end);
+            task.finish(Err(status), end);
         }
     }
 }
 
 impl Task {
     /// Lets go of the locks, then answers. `failed` is how a transaction ends whose commit is an error.
-    fn finish(self, gateway: &Gateway, answer: Answer, failed: End) {
+    fn finish(self, answer: Answer, failed: End) {
         if let Hold::Transaction(sealed) = &self.hold {
             let end = if answer.is_ok() {
                 End::Committed
             } else {
                 failed
             };
-            gateway.transactions.ended(sealed, end);
+            sealed.ended(end);
         }
         drop(self.hold);
         drop(self.room);
@@ -406,7 +443,7 @@ async fn commit_group(gateway: &Arc<Gateway>, shared: &Arc<Shared>, tasks: Vec<T
             Ok(()) => {
                 tell(gateway, shared, &mut group);
                 gateway.clock.end(Some(group.at));
-                group.answer(gateway);
+                group.answer();
             }
             // One of them cannot be written: the others are.
             Err(error) if error.kind == StoreErrorKind::Terminal && group.tasks.len() > 1 => {
@@ -416,17 +453,22 @@ async fn commit_group(gateway: &Arc<Gateway>, shared: &Arc<Shared>, tasks: Vec<T
                 groups.push(group.tasks);
             }
             Err(error) => {
-                tracing::warn!(store = gateway.backend.name(), %error, "a commit failed");
-                if error.kind == StoreErrorKind::Unknown {
-                    // It may be there: listeners look, and what rests on queries is not sure of them.
-                    shared.recent().miss(group.at);
-                    gateway.feed.pass();
-                }
-                gateway.clock.end(None);
-                group.fail(gateway, error);
+                failed(gateway, shared, &error, group.at);
+                group.fail(error);
             }
         }
     }
+}
+
+/// A commit failed, which would have been of the time `at`.
+fn failed(gateway: &Gateway, shared: &Shared, error: &StoreError, at: Micros) {
+    tracing::warn!(store = gateway.backend.name(), %error, "a commit failed");
+    if error.kind == StoreErrorKind::Unknown {
+        // It may be there: listeners look, and what rests on queries is not sure of them.
+        shared.recent().miss(at);
+        gateway.feed.pass();
+    }
+    gateway.clock.end(None);
 }
 
 fn tell(gateway: &Gateway, shared: &Shared, group: &mut Group) {
@@ -463,7 +505,8 @@ async fn commit_alone(gateway: &Arc<Gateway>, shared: &Arc<Shared>, alone: Alone
         let (decided, gateway) = (decided.clone(), gateway.clone());
         Box::new(move |found: &Found| {
             let aside = decide(found);
-            let newest = found.values().map(|stored| stored.updated);
+            let newest = found.values().filter_map(There::document);
+            let newest = newest.map(|stored| stored.updated);
             let newest = newest.chain(aside.changes.iter().map(|change| change.at));
             let at = gateway.clock.next(newest.max().unwrap_or(0));
             *decided.lock().unwrap_or_else(PoisonError::into_inner) = Decided {
@@ -482,15 +525,17 @@ async fn commit_alone(gateway: &Arc<Gateway>, shared: &Arc<Shared>, alone: Alone
     gateway.clock.begin();
     let outcome = gateway.backend.commit(&touch, decide).await;
     let decided = std::mem::take(&mut *decided.lock().unwrap_or_else(PoisonError::into_inner));
-    let applied = outcome.is_ok().then_some(decided.at);
-    if applied.is_some() {
-        shared.recent().put(decided.at, Some(&decided.changes));
-        gateway.feed.tell(Commit {
-            at: decided.at,
-            changes: decided.changes,
-            foreign: true,
-        });
+    match &outcome {
+        Ok(()) => {
+            shared.recent().put(decided.at, Some(&decided.changes));
+            gateway.feed.tell(Commit {
+                at: decided.at,
+                changes: decided.changes,
+                foreign: true,
+            });
+            gateway.clock.end(Some(decided.at));
+        }
+        Err(error) => failed(gateway, shared, error, decided.at),
     }
-    gateway.clock.end(applied);
     let _ = answer.send(outcome.map_err(status::of_store));
 }

@@ -13,8 +13,9 @@ use crate::transaction::{Basis, End, Mode};
 pub use group::Committed;
 use group::{Alone, Aside, DecideAside, Hold, Shared, Task};
 use request::Request;
+use std::future::Future;
 use std::sync::Arc;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tonic::Status;
 use whimbrel_firestore::Place;
 use whimbrel_firestore::backend::{Found, IndexLine};
@@ -43,12 +44,26 @@ impl Committer {
 pub type Lines = Box<dyn FnMut(&Found) -> (Vec<IndexLine>, Vec<IndexLine>) + Send>;
 
 pub(crate) fn start(gateway: &Arc<Gateway>) {
-    let shared = gateway.committer.shared.clone();
-    tokio::spawn(group::run(shared, Arc::downgrade(gateway)));
-    tokio::spawn(foreign::tidy(Arc::downgrade(gateway)));
+    let shared = &gateway.committer.shared;
+    let weak = || Arc::downgrade(gateway);
+    tokio::spawn(shared.lasting(group::run(shared.clone(), weak())));
+    tokio::spawn(shared.lasting(foreign::expire(weak())));
+    tokio::spawn(shared.lasting(foreign::forget(weak())));
 }
 
 impl Gateway {
+    /// Over when something that must go on for as long as the gateway does has ended: a mistake of this program. From
+    /// then on nothing can be relied upon, and the process should end. Until then, and of a gateway that was closed in
+    /// order, it is never over.
+    pub fn failed(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut failed = self.committer.shared.failed();
+        async move {
+            if failed.wait_for(|failed| *failed).await.is_err() {
+                std::future::pending().await
+            }
+        }
+    }
+
     /// Writes, in a transaction or outside.
     ///
     /// # Errors
@@ -65,7 +80,8 @@ impl Gateway {
             let hold = Hold::Write {
                 _held: self.transactions.take(&request.places).await?,
             };
-            return self.submit(request, Basis::default(), hold).await;
+            let room = self.committer.shared.room(request.bytes).await?;
+            return self.submit(request, Basis::default(), hold, room).await;
         };
         let transaction = self.transactions.find(id)?;
         if let Mode::ReadOnly(_) = transaction.mode {
@@ -80,14 +96,18 @@ impl Gateway {
         if transaction.rests_on_queries() {
             self.catch_up().await?;
         }
-        let (sealed, basis) = self
-            .transactions
-            .seal(&transaction, &request.places)
+        self.transactions
+            .lock(&transaction, &request.places)
             .await?;
+        let room = self.committer.shared.room(request.bytes).await?;
+        // From here to the queue nothing waits: when the client goes away, the transaction is either still open or on
+        // its way to the store.
+        let (sealed, basis) = self.transactions.seal(&transaction)?;
         if request.writes.is_empty() && basis.read.is_empty() && basis.queries.is_empty() {
             return Ok(self.nothing());
         }
-        self.submit(request, basis, Hold::Transaction(sealed)).await
+        self.submit(request, basis, Hold::Transaction(sealed), room)
+            .await
     }
 
     /// What a commit of nothing comes to.
@@ -104,17 +124,16 @@ impl Gateway {
         request: Request,
         basis: Basis,
         hold: Hold,
+        room: OwnedSemaphorePermit,
     ) -> Result<Committed, Status> {
-        let shared = &self.committer.shared;
-        let room = shared.room(request.bytes).await?;
         let (answer, answered) = oneshot::channel();
-        shared.submit(Task {
+        self.committer.shared.submit(Task {
             request,
             basis,
             hold,
             answer,
             room,
-        })?;
+        });
         answered.await.unwrap_or_else(|_| Err(lost()))
     }
 
@@ -146,7 +165,7 @@ impl Gateway {
             touch,
             decide,
             answer,
-        })?;
+        });
         answered.await.unwrap_or_else(|_| Err(lost()))
     }
 }

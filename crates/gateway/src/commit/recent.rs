@@ -2,18 +2,19 @@
 //! Kept only while there may be such transactions, and bounded.
 
 use crate::clock::Clock;
+use crate::feed::size_of_change;
 use crate::status::contention;
 use crate::transaction::Basis;
 use std::collections::VecDeque;
 use tonic::Status;
 use whimbrel_firestore::Micros;
-use whimbrel_firestore::backend::{Change, Found};
+use whimbrel_firestore::backend::{Change, Found, There};
 
 /// How long changes are kept after a transaction last asked for it: longer than any lives.
 const KEPT: Micros = 300 * 1_000_000;
 
-/// How many changes are kept.
-const CHANGES: usize = 50_000;
+/// How much memory the changes may take.
+const BYTES: usize = 32 << 20;
 
 #[derive(Debug, Default)]
 pub struct Recent {
@@ -21,8 +22,15 @@ pub struct Recent {
     until: Micros,
     /// Every commit after this time is noted.
     complete: Micros,
-    commits: VecDeque<(Micros, Vec<Change>)>,
-    changes: usize,
+    commits: VecDeque<Noted>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Noted {
+    at: Micros,
+    changes: Vec<Change>,
+    bytes: usize,
 }
 
 impl Recent {
@@ -41,8 +49,13 @@ impl Recent {
         match changes {
             Some(changes) if self.is_kept() => {
                 if !changes.is_empty() {
-                    self.changes += changes.len();
-                    self.commits.push_back((at, changes.clone()));
+                    let bytes = changes.iter().map(size_of_change).sum();
+                    self.bytes += bytes;
+                    self.commits.push_back(Noted {
+                        at,
+                        changes: changes.clone(),
+                        bytes,
+                    });
                 }
                 self.trim(at);
             }
@@ -54,7 +67,7 @@ impl Recent {
     pub fn miss(&mut self, at: Micros) {
         self.complete = self.complete.max(at);
         self.commits.clear();
-        self.changes = 0;
+        self.bytes = 0;
     }
 
     fn trim(&mut self, now: Micros) {
@@ -63,12 +76,12 @@ impl Recent {
             self.miss(now);
             return;
         }
-        while let Some((at, changes)) = self.commits.front() {
-            if self.changes <= CHANGES && *at > now - KEPT {
+        while let Some(oldest) = self.commits.front() {
+            if self.bytes <= BYTES && oldest.at > now - KEPT {
                 break;
             }
-            self.complete = self.complete.max(*at);
-            self.changes -= changes.len();
+            self.complete = self.complete.max(oldest.at);
+            self.bytes -= oldest.bytes;
             self.commits.pop_front();
         }
     }
@@ -79,7 +92,12 @@ impl Recent {
     /// ABORTED.
     pub fn holds(&self, basis: &Basis, found: &Found, pending: &[Change]) -> Result<(), Status> {
         for (place, updated) in &basis.read {
-            if found.get(place).map(|stored| stored.updated) != *updated {
+            let as_read = match found.get(place) {
+                None => updated.is_none(),
+                Some(There::Document(stored)) => *updated == Some(stored.updated),
+                Some(There::Unreadable(_)) => false,
+            };
+            if !as_read {
                 return Err(contention());
             }
         }
@@ -88,8 +106,8 @@ impl Recent {
                 return Err(contention());
             }
             let later = self.commits.iter().rev();
-            let later = later.take_while(|(at, _)| at > since);
-            let mut changes = later.flat_map(|(_, changes)| changes).chain(pending);
+            let later = later.take_while(|commit| commit.at > *since);
+            let mut changes = later.flat_map(|commit| &commit.changes).chain(pending);
             if changes.any(|change| {
                 query.covers(&change.place.collection)
                     && [&change.before, &change.after]

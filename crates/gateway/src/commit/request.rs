@@ -24,27 +24,17 @@ const TRANSFORMS: usize = 500;
 /// Bytes of a request.
 pub const REQUEST_BYTES: usize = 10 << 20;
 
-/// The writes of one request.
+/// The writes of one request: all of them are applied, or none.
 #[derive(Clone, Debug)]
 pub struct Request {
     pub database: DatabaseName,
     /// The documents that are written or verified, each once.
     pub places: Vec<Place>,
     pub writes: Vec<Write>,
-    pub rule: Rule,
     /// Whether the documents as they are afterwards are wanted.
     pub returning: bool,
     /// About how much memory the request holds.
     pub bytes: usize,
-}
-
-/// What becomes of the other writes when one cannot be applied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rule {
-    /// None is applied (Commit, Write).
-    All,
-    /// They are applied (BatchWrite). No document is written twice.
-    Each,
 }
 
 #[derive(Clone, Debug)]
@@ -90,12 +80,11 @@ impl Request {
     ///
     /// # Errors
     /// INVALID_ARGUMENT; nothing was written.
-    pub fn new(database: DatabaseName, writes: Vec<v1::Write>, rule: Rule) -> Result<Self, Status> {
+    pub fn new(database: DatabaseName, writes: Vec<v1::Write>) -> Result<Self, Status> {
         let mut request = Self {
             database,
             places: Vec::with_capacity(writes.len()),
             writes: Vec::with_capacity(writes.len()),
-            rule,
             returning: false,
             bytes: 0,
         };
@@ -144,7 +133,7 @@ impl Request {
             .map_or(Ok(None), Condition::new)?;
         let slot = slots.of(&mut self.places, place);
         let verify = matches!(operation, Operation::Verify(_));
-        slots.check(slot, verify, self.rule)?;
+        slots.check(slot, verify)?;
         let (change, transforms) = match operation {
             Operation::Update(document) => {
                 let mut fields = document.fields;
@@ -283,6 +272,13 @@ fn check_operand(transform: Option<&TransformType>) -> Result<(), Status> {
     }
 }
 
+/// A document that comes more often than it may.
+pub fn twice(problem: &str) -> Status {
+    invalid(format!(
+        "the same document cannot be {problem} in a single request"
+    ))
+}
+
 /// Finds the place of a write among those of the request.
 #[derive(Default)]
 struct Slots {
@@ -314,8 +310,8 @@ impl Slots {
         }
     }
 
-    /// A document is verified at most once and then not written; in a batch of independent writes it comes once.
-    fn check(&mut self, slot: usize, verify: bool, rule: Rule) -> Result<(), Status> {
+    /// A document is verified at most once and then not written.
+    fn check(&mut self, slot: usize, verify: bool) -> Result<(), Status> {
         if self.uses.len() <= slot {
             self.uses.resize(slot + 1, (false, false));
         }
@@ -324,16 +320,13 @@ impl Slots {
         };
         let problem = match (*uses, verify) {
             ((false, false), _) => None,
-            _ if rule == Rule::Each => Some("written more than once"),
             ((_, true), true) => Some("verified more than once"),
             ((_, true), false) => Some("verified and then written"),
             ((true, false), true) => Some("written and then verified"),
             ((true, false), false) => None,
         };
         if let Some(problem) = problem {
-            return Err(invalid(format!(
-                "the same document cannot be {problem} in a single request"
-            )));
+            return Err(twice(problem));
         }
         if verify {
             uses.1 = true;
@@ -351,9 +344,9 @@ mod tests {
 
     const ROOT: &str = "projects/p/databases/(default)/documents";
 
-    fn request(writes: Vec<v1::Write>, rule: Rule) -> Result<Request, Status> {
+    fn request(writes: Vec<v1::Write>) -> Result<Request, Status> {
         let database = names::database("projects/p/databases/(default)")?;
-        Request::new(database, writes, rule)
+        Request::new(database, writes)
     }
 
     fn update(path: &str) -> v1::Write {
@@ -394,8 +387,8 @@ mod tests {
     }
 
     #[track_caller]
-    fn refused(writes: Vec<v1::Write>, rule: Rule, message: &str) {
-        let error = request(writes, rule).unwrap_err();
+    fn refused(writes: Vec<v1::Write>, message: &str) {
+        let error = request(writes).unwrap_err();
         assert_eq!(error.code(), tonic::Code::InvalidArgument);
         assert!(error.message().contains(message), "{error}");
     }
@@ -403,14 +396,12 @@ mod tests {
     #[test]
     // tidy: long because it is a table.
     fn what_no_document_can_make_right_is_refused_before_it_waits() {
-        let all = Rule::All;
-        refused(vec![v1::Write::default()], all, "empty write operation");
+        refused(vec![v1::Write::default()], "empty write operation");
         refused(
             vec![v1::Write {
                 update_mask: Some(DocumentMask::default()),
                 ..verify("a/1")
             }],
-            all,
             "a verify must not specify a document mask",
         );
         refused(
@@ -418,17 +409,11 @@ mod tests {
                 current_document: None,
                 ..verify("a/1")
             }],
-            all,
             "a verify must contain a precondition",
         );
-        refused(vec![verify("a/1"), verify("a/1")], all, "more than once");
-        refused(vec![verify("a/1"), update("a/1")], all, "then written");
-        refused(vec![update("a/1"), verify("a/1")], all, "then verified");
-        refused(
-            vec![update("a/1"), update("b/1"), update("a/1")],
-            Rule::Each,
-            "written more than once",
-        );
+        refused(vec![verify("a/1"), verify("a/1")], "more than once");
+        refused(vec![verify("a/1"), update("a/1")], "then written");
+        refused(vec![update("a/1"), verify("a/1")], "then verified");
         refused(
             vec![v1::Write {
                 operation: Some(Operation::Transform(DocumentTransform {
@@ -437,28 +422,25 @@ mod tests {
                 })),
                 ..Default::default()
             }],
-            all,
             "must not be empty",
         );
-        refused(vec![transforms(&["a", "a.b"])], all, "property a and its");
-        refused(vec![transforms(&["a.b", "a"])], all, "property a and its");
-        refused(vec![transforms(&["__a__"])], all, "reserved name");
-        refused(vec![transforms(&["a..b"])], all, "Invalid property path");
-        refused(vec![transforms(&["a"; 501])], all, "at most 500");
+        refused(vec![transforms(&["a", "a.b"])], "property a and its");
+        refused(vec![transforms(&["a.b", "a"])], "property a and its");
+        refused(vec![transforms(&["__a__"])], "reserved name");
+        refused(vec![transforms(&["a..b"])], "Invalid property path");
+        refused(vec![transforms(&["a"; 501])], "at most 500");
         refused(
             vec![transforms(&["a"; 300]), transforms(&["b"; 300])],
-            all,
             "at most 500",
         );
-        assert!(request(vec![transforms(&["a"; 500])], all).is_ok());
-        assert!(request(vec![transforms(&["a.b", "a.c", "ab"])], all).is_ok());
+        assert!(request(vec![transforms(&["a"; 500])]).is_ok());
+        assert!(request(vec![transforms(&["a.b", "a.c", "ab"])]).is_ok());
         let text = ValueType::StringValue("1".to_owned());
         refused(
             vec![v1::Write {
                 update_transforms: vec![increment("a", text)],
                 ..update("a/1")
             }],
-            all,
             "int64 or double",
         );
         let elsewhere = v1::Write {
@@ -467,7 +449,7 @@ mod tests {
             )),
             ..Default::default()
         };
-        refused(vec![elsewhere], all, "attempting to access database");
+        refused(vec![elsewhere], "attempting to access database");
         let finer = v1::Write {
             current_document: Some(Precondition {
                 condition_type: Some(ConditionType::UpdateTime(prost_types::Timestamp {
@@ -477,15 +459,17 @@ mod tests {
             }),
             ..update("a/1")
         };
-        refused(vec![finer], all, "microseconds");
+        refused(vec![finer], "microseconds");
     }
 
     #[test]
     fn writes_of_one_document_share_its_place() {
-        let request = request(
-            vec![update("a/1"), update("a/2"), update("a/1"), update("a/2")],
-            Rule::All,
-        )
+        let request = request(vec![
+            update("a/1"),
+            update("a/2"),
+            update("a/1"),
+            update("a/2"),
+        ])
         .unwrap();
         assert_eq!(request.places.len(), 2);
         let slots: Vec<usize> = request.writes.iter().map(|w| w.slot).collect();

@@ -2,13 +2,14 @@
 
 use super::Mask;
 use crate::reads::{Read, When};
-use crate::status::invalid;
+use crate::status::{invalid, named};
+use crate::transaction::Begun;
 use crate::{Gateway, names};
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
-use tonic::Status;
+use tonic::{Code, Status};
 use whimbrel_firestore::backend::Stored;
 use whimbrel_firestore::v1::batch_get_documents_response::Result as Outcome;
 use whimbrel_firestore::v1::{
@@ -36,10 +37,10 @@ pub async fn get(
     };
     match gateway.fetch(&when, &place).await?.stored {
         Some(stored) => Ok(mask.show(&database, &place, &stored)),
-        None => Err(Status::not_found(format!(
-            "Document \"{}\" not found.",
-            request.name
-        ))),
+        None => Err(named(
+            Code::NotFound,
+            format!("Document \"{}\" not found.", request.name),
+        )),
     }
 }
 
@@ -75,14 +76,15 @@ pub async fn batch_get(
     if let (Some(place), 1) = (places.front(), places.len()) {
         let fetched = gateway.fetch(&when, place).await?;
         let mut answer = show.answer(place, fetched.stored, fetched.read_time);
-        answer.transaction = fetched.begun.unwrap_or_default();
+        answer.transaction = fetched.begun.map(Begun::tell).unwrap_or_default();
         return Ok(stream::iter([Ok(answer)]).boxed());
     }
     let mut read = gateway.read(&when).await?;
-    let begun = read.begun.take().unwrap_or_default();
+    let begun = read.begun.take();
+    let told = |begun: Option<Begun>| begun.map(Begun::tell).unwrap_or_default();
     if places.is_empty() {
         let answer = BatchGetDocumentsResponse {
-            transaction: begun,
+            transaction: told(begun),
             read_time: Some(time::to_proto(read.read_time)),
             result: None,
         };
@@ -92,7 +94,7 @@ pub async fn batch_get(
     // The first page is read before the call is answered, so that its errors are the call's.
     let mut first = pages.next().await?;
     if let Some(first) = first.first_mut() {
-        first.transaction = begun;
+        first.transaction = told(begun);
     }
     let rest = stream::unfold(Some(pages), |pages| async {
         let mut pages = pages.filter(|pages| !pages.places.is_empty())?;

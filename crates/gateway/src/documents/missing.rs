@@ -6,7 +6,7 @@
 use super::collections::behind;
 use super::{Mask, bad_page_token, page_token};
 use crate::Gateway;
-use crate::names::{self, Collection};
+use crate::names::{self, Collection, is_numeric};
 use crate::reads::{Held, Read, When};
 use crate::status::{self, contention};
 use std::cmp::Ordering;
@@ -15,7 +15,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 use tonic::Status;
 use whimbrel_firestore::backend::{Along, Walk};
-use whimbrel_firestore::core::order::{compare_segments, numeric_id};
+use whimbrel_firestore::core::order::compare_segments;
 use whimbrel_firestore::v1::{Document, ListDocumentsResponse};
 use whimbrel_firestore::{DatabaseName, Place};
 
@@ -115,12 +115,10 @@ impl Page<'_> {
         sources.extend(names.into_iter().filter(|name| name.starts_with(&below)));
         let wanted = self.size + 1;
         let mut ids = BTreeSet::new();
-        let was_there = match read.at {
-            None => BTreeSet::new(),
-            Some(at) => self.there_at(read, at).await?,
-        };
         let is_next = |id: &Id| after.as_ref().is_none_or(|after| id > after);
-        ids.extend(was_there.iter().filter(|id| is_next(id)).cloned());
+        if let Some(at) = read.at {
+            ids = self.there_at(read, at, &is_next).await?;
+        }
         let numeric = after.as_ref().is_none_or(|after| is_numeric(&after.0));
         let behind_numeric = after.as_ref().filter(|after| !is_numeric(&after.0));
         for collection in sources {
@@ -165,11 +163,12 @@ impl Page<'_> {
         Ok(ids.into_iter().take(wanted).collect())
     }
 
-    /// The ids below which there was something that changed since.
+    /// The next ids below which there was something that changed since.
     async fn there_at(
         &self,
         read: &Read,
         at: whimbrel_firestore::Micros,
+        is_next: &(dyn Fn(&Id) -> bool + Sync),
     ) -> Result<BTreeSet<Id>, Status> {
         let mut ids = BTreeSet::new();
         let below = format!("{}/", self.collection.name);
@@ -184,7 +183,14 @@ impl Page<'_> {
                     && let Some(rest) = key.strip_prefix(self.collection.keys.as_str())
                     && let Some(id) = rest.split('/').next()
                 {
-                    ids.insert(Id(id.to_owned()));
+                    let id = Id(id.to_owned());
+                    if is_next(&id) {
+                        ids.insert(id);
+                    }
+                    // However much changed, no more is kept than can be of use.
+                    if ids.len() > self.size + 1 {
+                        ids.pop_last();
+                    }
                 }
             }
             match changed.into_iter().last() {
@@ -193,10 +199,6 @@ impl Page<'_> {
             }
         }
     }
-}
-
-fn is_numeric(id: &str) -> bool {
-    numeric_id(id).is_some()
 }
 
 /// The ids right below the parent in the keys of one collection: the list's own, or a deeper one.

@@ -5,8 +5,8 @@
 //! before they are answered, so the tokens that they send are not compared. A request without writes is
 //! answered with a token and ends the stream, as an error does. As in Google's emulator, streams are not resumed.
 
-use super::write::{results, small_enough};
-use crate::commit::request::{Request, Rule};
+use super::write::small_enough;
+use crate::commit::request::Request;
 use crate::status::invalid;
 use crate::{Gateway, names};
 use futures::stream::{self, BoxStream};
@@ -15,8 +15,8 @@ use prost::Message;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tonic::Status;
-use whimbrel_firestore::DatabaseName;
 use whimbrel_firestore::v1::{WriteRequest, WriteResponse};
+use whimbrel_firestore::{DatabaseName, time};
 
 static STREAMS: AtomicU64 = AtomicU64::new(0);
 
@@ -83,11 +83,10 @@ where
             return Ok(Some((answer, false)));
         }
         small_enough(request.encoded_len())?;
-        let writes = Request::new(database, request.writes, Rule::All)?;
+        let writes = Request::new(database, request.writes)?;
         let committed = self.gateway.write(writes, None).await?;
-        let (write_results, commit_time) = results(committed)?;
-        answer.write_results = write_results;
-        answer.commit_time = Some(commit_time);
+        answer.write_results = committed.results;
+        answer.commit_time = Some(time::to_proto(committed.at));
         Ok(Some((answer, true)))
     }
 

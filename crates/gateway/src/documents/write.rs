@@ -2,10 +2,12 @@
 
 use super::Mask;
 use crate::commit::Committed;
-use crate::commit::request::{REQUEST_BYTES, Request, Rule};
+use crate::commit::request::{REQUEST_BYTES, Request, twice};
 use crate::status::invalid;
 use crate::{Gateway, names};
+use futures::future::join_all;
 use prost::Message;
+use std::collections::HashSet;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
@@ -82,7 +84,7 @@ pub async fn delete(gateway: &Arc<Gateway>, request: DeleteDocumentRequest) -> R
         current_document: request.current_document,
         ..v1::Write::default()
     };
-    let request = Request::new(database, vec![write], Rule::All)?;
+    let request = Request::new(database, vec![write])?;
     gateway.write(request, None).await.map(|_| ())
 }
 
@@ -94,7 +96,7 @@ async fn write_one(
     mask: Option<&DocumentMask>,
 ) -> Result<v1::Document, Status> {
     let mask = Mask::new(mask)?;
-    let mut request = Request::new(database.clone(), vec![write], Rule::All)?;
+    let mut request = Request::new(database.clone(), vec![write])?;
     request.returning = true;
     let place = request.places.first().cloned();
     let committed = gateway.write(request, None).await?;
@@ -115,22 +117,13 @@ pub async fn commit(
 ) -> Result<CommitResponse, Status> {
     small_enough(request.encoded_len())?;
     let database = names::database(&request.database)?;
-    let writes = Request::new(database, request.writes, Rule::All)?;
+    let writes = Request::new(database, request.writes)?;
     let transaction = Some(request.transaction).filter(|id| !id.is_empty());
     let committed = gateway.write(writes, transaction.as_deref()).await?;
-    let (write_results, commit_time) = results(committed)?;
     Ok(CommitResponse {
-        write_results,
-        commit_time: Some(commit_time),
+        write_results: committed.results,
+        commit_time: Some(time::to_proto(committed.at)),
     })
-}
-
-/// The results of writes that were all applied.
-pub(super) fn results(
-    committed: Committed,
-) -> Result<(Vec<WriteResult>, prost_types::Timestamp), Status> {
-    let results = committed.results.into_iter().collect::<Result<_, _>>()?;
-    Ok((results, time::to_proto(committed.at)))
 }
 
 /// # Errors
@@ -144,21 +137,32 @@ pub(super) fn small_enough(bytes: usize) -> Result<(), Status> {
     )))
 }
 
-/// Each write succeeds or fails on its own.
+/// Each write succeeds or fails on its own: it is a request of its own. (They share the store's commit, as requests do.)
 ///
 /// # Errors
-/// INVALID_ARGUMENT where one of them can never be right; or the store fails.
+/// INVALID_ARGUMENT: the request is too large, or a document comes twice in it: then it matters which write is first, and
+/// they have no order. Nothing was written.
 pub async fn batch_write(
     gateway: &Arc<Gateway>,
     request: BatchWriteRequest,
 ) -> Result<BatchWriteResponse, Status> {
     small_enough(request.encoded_len())?;
     let database = names::database(&request.database)?;
-    let writes = Request::new(database, request.writes, Rule::Each)?;
-    let committed = gateway.write(writes, None).await?;
+    let writes = request.writes.into_iter();
+    let writes = writes.map(|write| Request::new(database.clone(), vec![write]));
+    let writes: Vec<Result<Request, Status>> = writes.collect();
+    let mut places = HashSet::with_capacity(writes.len());
+    for place in writes.iter().flatten().flat_map(|write| &write.places) {
+        if !places.insert(place) {
+            return Err(twice("written more than once"));
+        }
+    }
+    let written = writes
+        .into_iter()
+        .map(|write| async { gateway.write(write?, None).await });
     let mut response = BatchWriteResponse::default();
-    for result in committed.results {
-        let (result, status) = match result {
+    for written in join_all(written).await {
+        let (result, status) = match written.map(only) {
             Ok(result) => (result, rpc::Status::default()),
             Err(error) => (
                 WriteResult::default(),
@@ -173,6 +177,11 @@ pub async fn batch_write(
         response.status.push(status);
     }
     Ok(response)
+}
+
+/// The result of a request of one write.
+fn only(committed: Committed) -> WriteResult {
+    committed.results.into_iter().next().unwrap_or_default()
 }
 
 fn code(code: Code) -> i32 {

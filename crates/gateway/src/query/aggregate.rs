@@ -6,6 +6,7 @@ use super::parse;
 use super::{Query, explain};
 use crate::reads::{Held, Read, When};
 use crate::status::{contention, invalid};
+use crate::transaction::Begun;
 use crate::{Gateway, names};
 use futures::stream::{self, BoxStream, StreamExt};
 use std::sync::Arc;
@@ -101,7 +102,14 @@ pub async fn run_aggregation(
         return Ok(stream::iter(out.into_iter().map(Ok)).boxed());
     }
     let started = Instant::now();
-    let (read, execution, running) = compute(gateway, when, &query, running, &mut out).await?;
+    let mut begun = None;
+    let (read, execution, running) = compute(gateway, when, &query, running, &mut begun).await?;
+    if let Some(transaction) = begun {
+        out.push(RunAggregationQueryResponse {
+            transaction: transaction.tell(),
+            ..RunAggregationQueryResponse::default()
+        });
+    }
     let mut last = RunAggregationQueryResponse {
         result: Some(AggregationResult {
             aggregate_fields: running.iter().map(Running::result).collect(),
@@ -125,17 +133,14 @@ async fn compute(
     mut when: When,
     query: &Arc<Query>,
     fresh: Vec<Running>,
-    out: &mut Vec<RunAggregationQueryResponse>,
+    begun: &mut Option<Begun>,
 ) -> Result<(Read, Execution, Vec<Running>), Status> {
     'anew: for _ in 0..ATTEMPTS {
         let mut running = fresh.clone();
         let (mut read, mut execution) = open(gateway, &when, query).await?;
-        if let Some(transaction) = &read.begun {
-            out.push(RunAggregationQueryResponse {
-                transaction: transaction.clone(),
-                ..RunAggregationQueryResponse::default()
-            });
-            when = When::In(transaction.clone());
+        if let Some(transaction) = read.begun.take() {
+            when = When::In(transaction.id());
+            *begun = Some(transaction);
         }
         let is_locked = matches!(when, When::In(_) | When::New(_));
         if let Some(most) = counts_only(&running).filter(|_| !is_locked && execution.is_countable())

@@ -465,6 +465,7 @@ async fn fill(gateway: &Arc<Gateway>, index: &Index) -> Result<(), Status> {
 fn lines_of(index: &Index, found: &Found) -> Vec<IndexLine> {
     found
         .iter()
+        .filter_map(|(place, there)| Some((place, there.document()?)))
         .flat_map(|(place, stored)| {
             index
                 .definition

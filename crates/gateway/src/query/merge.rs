@@ -90,7 +90,7 @@ pub async fn open(
         };
         let mut read = gateway.read(&when).await?;
         if let Some(transaction) = read.begun.take() {
-            when = When::In(transaction.clone());
+            when = When::In(transaction.id());
             begun = Some(transaction);
         }
         match prepared.plan(&*read.view, read.at).await? {

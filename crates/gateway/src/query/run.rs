@@ -6,6 +6,7 @@ use super::{Query, explain};
 use crate::documents::to_proto;
 use crate::reads::{Held, Read, When};
 use crate::status::{contention, invalid};
+use crate::transaction::Begun;
 use crate::{Gateway, names};
 use futures::stream::{self, BoxStream, StreamExt};
 use std::collections::VecDeque;
@@ -49,14 +50,15 @@ pub async fn run_query(
         }));
     }
     let started = Instant::now();
-    let (read, execution) = open(gateway, &when, &query).await?;
-    let when = match &read.begun {
-        Some(transaction) => When::In(transaction.clone()),
+    let (mut read, execution) = open(gateway, &when, &query).await?;
+    let begun = read.begun.take();
+    let when = match &begun {
+        Some(transaction) => When::In(transaction.id()),
         None => when,
     };
     let mut running = Running {
         out: VecDeque::new(),
-        begun: read.begun.clone(),
+        begun,
         gateway: gateway.clone(),
         query,
         when,
@@ -100,7 +102,7 @@ struct Running {
     /// Responses that are ready.
     out: VecDeque<RunQueryResponse>,
     /// The transaction that the first response has to say.
-    begun: Option<Vec<u8>>,
+    begun: Option<Begun>,
     /// Kept back, because the last response of all says that it is.
     last: Option<RunQueryResponse>,
     skipped_told: u32,
@@ -116,7 +118,7 @@ impl Running {
         let documents = self.hold().await?;
         if let Some(transaction) = self.begun.take() {
             self.out.push_back(RunQueryResponse {
-                transaction,
+                transaction: transaction.tell(),
                 ..RunQueryResponse::default()
             });
         }

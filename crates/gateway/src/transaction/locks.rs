@@ -5,6 +5,7 @@
 //! given up at once. Writes outside of transactions take all their documents at once or, while one is another's,
 //! none, so they are never part of a circle.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -218,6 +219,51 @@ impl Locks {
     }
 }
 
+/// A search among those who wait for each other. It looks at each place of each queue once: who waits behind somebody
+/// that was looked at waits, ahead of that one, for nobody else.
+#[derive(Debug, Default)]
+struct Search<'a> {
+    /// Who was reached, and from whom.
+    from: HashMap<Owner, Owner>,
+    /// By place: how far its queue was looked at (the owner is the first), and who was seen there.
+    looked: HashMap<&'a Place, (usize, HashSet<Owner>)>,
+}
+
+impl<'a> Search<'a> {
+    /// Those whom `waiter` waits for at a place (behind all, if it does not stand there yet), unless they were given
+    /// already.
+    fn ahead(&mut self, lock: &Lock, place: &'a Place, waiter: Owner) -> Vec<Owner> {
+        let (looked, seen) = self.looked.entry(place).or_default();
+        if seen.contains(&waiter) {
+            return Vec::new();
+        }
+        let line = std::iter::once(lock.owner).chain(lock.queue.iter().map(|other| other.owner));
+        let ahead: Vec<Owner> = line
+            .skip(*looked)
+            .take_while(|other| *other != waiter)
+            .collect();
+        *looked += ahead.len();
+        seen.extend(&ahead);
+        ahead
+    }
+
+    /// Notes that `from` waits for `one`; whether that one was not reached before.
+    fn reached(&mut self, one: Owner, from: Owner) -> bool {
+        match self.from.entry(one) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(free) => {
+                free.insert(from);
+                true
+            }
+        }
+    }
+
+    /// Who stands on the way from the beginning.
+    fn way_to(&self, end: Owner) -> impl Iterator<Item = Owner> + '_ {
+        std::iter::successors(Some(end), |one| self.from.get(one).copied())
+    }
+}
+
 type Answer = oneshot::Receiver<Result<(), Denied>>;
 
 impl State {
@@ -306,56 +352,35 @@ impl State {
 
     /// The youngest transaction of a circle that would close if `owner` waited for `place`.
     fn youngest_in_circle(&self, owner: Owner, place: &Place) -> Option<Owner> {
-        let mut path = vec![owner];
-        let mut seen = HashSet::new();
-        if !self.leads_to(owner, place, owner, &mut path, &mut seen) {
+        let holder = self.transactions.get(&owner)?;
+        if holder.held.is_empty() && holder.waits.is_empty() {
+            // Nobody waits for it.
             return None;
         }
-        path.into_iter()
-            .filter_map(|one| Some((self.transactions.get(&one)?.birth, one)))
-            .max_by_key(|(birth, one)| (*birth, one.0))
-            .map(|(_, one)| one)
-    }
-
-    /// Whether whoever waits for `place` (as `waiter`, behind all that are queued) waits for `goal`.
-    fn leads_to(
-        &self,
-        waiter: Owner,
-        place: &Place,
-        goal: Owner,
-        path: &mut Vec<Owner>,
-        seen: &mut HashSet<Owner>,
-    ) -> bool {
-        let Some(lock) = self.locks.get(place) else {
-            return false;
-        };
-        let ahead = lock
-            .queue
-            .iter()
-            .map(|other| other.owner)
-            .take_while(|other| *other != waiter);
-        for next in std::iter::once(lock.owner).chain(ahead) {
-            if next == waiter {
-                continue;
-            }
-            if next == goal {
-                return true;
-            }
-            if !seen.insert(next) {
-                continue;
-            }
-            let Some(holder) = self.transactions.get(&next) else {
+        let mut search = Search::default();
+        let mut todo = vec![(owner, place)];
+        while let Some((waiter, place)) = todo.pop() {
+            let Some(lock) = self.locks.get(place) else {
                 continue;
             };
-            path.push(next);
-            for (_, waits) in &holder.waits {
-                if self.leads_to(next, waits, goal, path, seen) {
-                    return true;
+            for next in search.ahead(lock, place, waiter) {
+                if next == owner {
+                    let circle = search.way_to(waiter);
+                    return circle
+                        .filter_map(|one| Some((self.transactions.get(&one)?.birth, one)))
+                        .max_by_key(|(birth, one)| (*birth, one.0))
+                        .map(|(_, one)| one);
+                }
+                if !search.reached(next, waiter) {
+                    continue;
+                }
+                // Writes outside of transactions hold nothing while they wait.
+                if let Some(holder) = self.transactions.get(&next) {
+                    todo.extend(holder.waits.iter().map(|(_, waits)| (next, waits)));
                 }
             }
-            path.pop();
         }
-        false
+        None
     }
 
     /// A transaction is over.

@@ -197,6 +197,47 @@ async fn a_sealed_transaction_keeps_what_it_has_and_waits_for_nothing() {
     assert_eq!(locks.seal(Owner(2)), Err(Denied::GivenUp));
 }
 
+#[test]
+fn however_many_wait_a_circle_is_looked_for_once_along_each_queue() {
+    const MANY: u64 = 30_000;
+    let (x, own) = (place("x"), |i: u64| place(&format!("own{i}")));
+    let waits = |state: &mut State, owner: u64, place: &Place| {
+        let (ticket, _) = state.queue(Owner(owner), place, Arc::default());
+        let holder = state.transactions.get_mut(&Owner(owner)).unwrap();
+        holder.waits.push((ticket, place.clone()));
+    };
+    // All but the last stand in one queue; each of them holds a document of its own.
+    let queued = locks(MANY + 1);
+    {
+        let mut state = queued.state();
+        state.give(Owner(MANY), &x);
+        for i in 1..MANY {
+            state.give(Owner(i), &own(i));
+            waits(&mut state, i, &x);
+        }
+        state.give(Owner(MANY + 1), &own(MANY + 1));
+        let found = state.youngest_in_circle(Owner(MANY + 1), &own(MANY - 1));
+        assert_eq!(found, None, "nobody waits for it");
+        let found = state.youngest_in_circle(Owner(MANY), &own(MANY - 1));
+        assert_eq!(found, Some(Owner(MANY)), "two wait for each other");
+        let found = state.youngest_in_circle(Owner(2), &own(3));
+        assert_eq!(found, Some(Owner(3)), "who stands behind waits, too");
+    }
+    // Each waits for the next one's document.
+    let chained = locks(MANY);
+    let mut state = chained.state();
+    for i in 1..=MANY {
+        state.give(Owner(i), &own(i));
+    }
+    for i in 1..MANY {
+        waits(&mut state, i, &own(i + 1));
+    }
+    let found = state.youngest_in_circle(Owner(MANY), &own(1));
+    assert_eq!(found, Some(Owner(MANY)));
+    state.end(Owner(MANY / 2));
+    assert_eq!(state.youngest_in_circle(Owner(MANY), &own(1)), None);
+}
+
 /// Many transactions and writes at random: never two owners of one document, everybody ends, nothing is left.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 // tidy: long because it is one random walk.

@@ -38,7 +38,7 @@ const EXPIRED: &str = "The referenced transaction has expired or is no longer va
 /// The open transactions.
 #[derive(Debug)]
 pub struct Transactions {
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
     locks: Arc<Locks>,
     next: AtomicU64,
     /// Tells this process's transactions from those of one before.
@@ -73,8 +73,8 @@ impl Default for Transactions {
 #[derive(Debug, Default)]
 struct State {
     open: HashMap<u64, Arc<Transaction>>,
-    /// How the last ones ended.
-    ended: HashMap<u64, End>,
+    /// How the last ones ended, and their births.
+    ended: HashMap<u64, (End, u64)>,
     order: VecDeque<u64>,
 }
 
@@ -87,29 +87,56 @@ pub enum End {
 }
 
 impl State {
-    fn remember(&mut self, serial: u64, how: End) {
-        if self.ended.insert(serial, how).is_none() {
-            self.order.push_back(serial);
-        }
+    /// Notes how an open transaction ended; whether it was open.
+    fn close(&mut self, serial: u64, how: End) -> bool {
+        let Some(transaction) = self.open.remove(&serial) else {
+            return false;
+        };
+        self.ended.insert(serial, (how, transaction.birth));
+        self.order.push_back(serial);
         if self.order.len() > REMEMBERED
             && let Some(oldest) = self.order.pop_front()
         {
             self.ended.remove(&oldest);
         }
+        true
+    }
+
+    /// When a transaction, or the one that it tries again, first began.
+    fn birth(&self, serial: u64) -> Option<u64> {
+        match self.open.get(&serial) {
+            Some(transaction) => Some(transaction.birth),
+            None => self.ended.get(&serial).map(|(_, birth)| *birth),
+        }
     }
 }
 
-/// A transaction that commits: it holds its locks until this is dropped.
+/// A transaction that commits: it holds its locks until this is dropped. Unless it is said how it ended, it counts as
+/// committed: it may be.
 #[derive(Debug)]
 pub struct Sealed {
     locks: Arc<Locks>,
+    state: Arc<Mutex<State>>,
     serial: u64,
+}
+
+impl Sealed {
+    /// Says how it ended.
+    pub fn ended(&self, how: End) {
+        if let Some((end, _)) = lock(&self.state).ended.get_mut(&self.serial) {
+            *end = how;
+        }
+    }
 }
 
 impl Drop for Sealed {
     fn drop(&mut self) {
         self.locks.leave(Owner(self.serial));
     }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What is known of a transaction that a request names.
@@ -123,6 +150,9 @@ enum Known {
 pub struct Transaction {
     pub id: Id,
     pub mode: Mode,
+    /// The serial of the first try: a transaction that is tried again keeps its age, so that it is not the
+    /// one given up for ever.
+    birth: u64,
     begun: Instant,
     work: Mutex<Work>,
 }
@@ -157,20 +187,13 @@ pub struct Basis {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Id {
     serial: u64,
-    /// The serial of the first try: a transaction that is tried again keeps its age, so that it is not the
-    /// one given up for ever.
-    birth: u64,
     process: u64,
 }
 
 impl Id {
     #[must_use]
     pub fn bytes(self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(24);
-        for part in [self.process, self.serial, self.birth] {
-            bytes.extend_from_slice(&part.to_be_bytes());
-        }
-        bytes
+        [self.process.to_be_bytes(), self.serial.to_be_bytes()].concat()
     }
 
     fn parse(bytes: &[u8]) -> Result<Self, Status> {
@@ -178,12 +201,8 @@ impl Id {
             let bytes = bytes.get(i * 8..i * 8 + 8)?;
             Some(u64::from_be_bytes(bytes.try_into().ok()?))
         };
-        match (bytes.len(), part(0), part(1), part(2)) {
-            (24, Some(process), Some(serial), Some(birth)) => Ok(Self {
-                serial,
-                birth,
-                process,
-            }),
+        match (bytes.len(), part(0), part(1)) {
+            (16, Some(process), Some(serial)) => Ok(Self { serial, process }),
             _ => Err(invalid("Invalid transaction.")),
         }
     }
@@ -233,8 +252,13 @@ impl Transaction {
         }
     }
 
+    /// Notes that it rests on a query's result as of then. A query that is run again has only its last result.
     pub fn rests_on(&self, query: &Arc<Query>, at: Micros) {
-        self.work().queries.push((query.clone(), at));
+        let queries = &mut self.work().queries;
+        match queries.iter_mut().find(|(one, _)| Arc::ptr_eq(one, query)) {
+            Some((_, then)) => *then = at,
+            None => queries.push((query.clone(), at)),
+        }
     }
 
     #[must_use]
@@ -242,9 +266,12 @@ impl Transaction {
         !self.work().queries.is_empty()
     }
 
-    /// Whether so many more documents may be read.
-    fn has_room(&self, more: usize) -> bool {
-        self.work().read.len() + more <= DOCUMENTS
+    /// Whether these documents, too, may be read.
+    fn has_room(&self, places: &[Place]) -> bool {
+        let read = &self.work().read;
+        let new = || places.iter().filter(|place| !read.contains_key(*place));
+        // Counted one by one only where it matters.
+        read.len() + places.len() <= DOCUMENTS || read.len() + new().count() <= DOCUMENTS
     }
 
     fn is_over(&self, limits: &Limits, now: Instant) -> bool {
@@ -258,7 +285,7 @@ impl Transactions {
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         Self {
-            state: Mutex::default(),
+            state: Arc::default(),
             locks: Arc::default(),
             next: AtomicU64::new(1),
             process: Clock::now().unsigned_abs(),
@@ -267,23 +294,26 @@ impl Transactions {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     fn serial(&self) -> u64 {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn open(&self, mode: Mode, birth: Option<u64>) -> Arc<Transaction> {
+    fn open(&self, mode: Mode, earlier: Option<Id>) -> Arc<Transaction> {
         let serial = self.serial();
+        // The client names the earlier one, but how old that is nobody says but this server.
+        let earlier = earlier.filter(|id| id.process == self.process);
+        let birth = earlier.and_then(|id| self.state().birth(id.serial));
         let now = Instant::now();
         let transaction = Arc::new(Transaction {
             id: Id {
                 serial,
-                birth: birth.unwrap_or(serial).min(serial),
                 process: self.process,
             },
             mode,
+            birth: birth.unwrap_or(serial),
             begun: now,
             work: Mutex::new(Work {
                 used: now,
@@ -293,8 +323,7 @@ impl Transactions {
             }),
         });
         if mode == Mode::ReadWrite {
-            self.locks
-                .enter(transaction.id.owner(), transaction.id.birth);
+            self.locks.enter(transaction.id.owner(), transaction.birth);
         }
         self.state().open.insert(serial, transaction.clone());
         transaction
@@ -309,7 +338,7 @@ impl Transactions {
         match self.look_up(id)? {
             Known::Open(transaction) => Ok(transaction),
             Known::Ended(End::Nothing) => Err(invalid(EXPIRED)),
-            Known::Ended(End::Committed) => Err(invalid("The transaction was already committed.")),
+            Known::Ended(End::Committed) => Err(committed()),
         }
     }
 
@@ -326,22 +355,14 @@ impl Transactions {
             return Ok(Known::Open(InUse::new(transaction.clone())));
         }
         match state.ended.get(&id.serial) {
-            Some(end) => Ok(Known::Ended(*end)),
+            Some((end, _)) => Ok(Known::Ended(*end)),
             None => Err(invalid("The transaction is not known.")),
         }
     }
 
     /// Ends an open transaction and lets go of what it held.
     pub fn end(&self, transaction: &Transaction, how: End) {
-        let serial = transaction.id.serial;
-        {
-            let mut state = self.state();
-            if state.open.remove(&serial).is_none() {
-                return;
-            }
-            state.remember(serial, how);
-        }
-        if transaction.mode == Mode::ReadWrite {
+        if self.state().close(transaction.id.serial, how) && transaction.mode == Mode::ReadWrite {
             self.locks.leave(transaction.id.owner());
         }
     }
@@ -361,12 +382,21 @@ impl Transactions {
         }
     }
 
+    /// Why a request of a transaction cannot go on that is open no more.
+    fn over(&self, transaction: &Transaction, lost: Status) -> Status {
+        match self.state().ended.get(&transaction.id.serial) {
+            // Another request of the same one committed it. Who hears of contention would run it again.
+            Some((End::Committed, _)) => committed(),
+            _ => lost,
+        }
+    }
+
     /// Locks documents for a transaction. If it cannot have them, it is over.
     ///
     /// # Errors
-    /// ABORTED.
+    /// ABORTED; INVALID_ARGUMENT where it was committed meanwhile.
     pub async fn lock(&self, transaction: &Transaction, places: &[Place]) -> Result<(), Status> {
-        if !transaction.has_room(places.len()) {
+        if !transaction.has_room(places) {
             self.end(transaction, End::Nothing);
             return Err(invalid(format!(
                 "The transaction reads more than {DOCUMENTS} documents. Nothing was written; read fewer, or \
@@ -379,7 +409,7 @@ impl Transactions {
             Ok(()) => Ok(()),
             Err(denied) => {
                 self.end(transaction, End::Nothing);
-                Err(refused(denied))
+                Err(self.over(transaction, refused(denied)))
             }
         }
     }
@@ -395,31 +425,23 @@ impl Transactions {
             .map_err(refused)
     }
 
-    /// Makes a transaction ready to commit writes of these places: it has their locks, keeps all it has, and
-    /// is open no more. Until it is known how it ends it counts as committed.
+    /// Makes a transaction ready to commit: it keeps the locks that it has, gets no more, and is open no more. Until it
+    /// is known how it ends it counts as committed.
     ///
     /// # Errors
-    /// ABORTED: it is over, and nothing was written.
-    pub async fn seal(
-        &self,
-        transaction: &Transaction,
-        places: &[Place],
-    ) -> Result<(Sealed, Basis), Status> {
-        self.lock(transaction, places).await?;
+    /// As [`Transactions::lock`].
+    pub fn seal(&self, transaction: &Transaction) -> Result<(Sealed, Basis), Status> {
         let serial = transaction.id.serial;
-        {
-            let mut state = self.state();
-            if state.open.remove(&serial).is_none() {
-                return Err(contention());
-            }
-            state.remember(serial, End::Committed);
+        if !self.state().close(serial, End::Committed) {
+            return Err(self.over(transaction, contention()));
         }
         let sealed = Sealed {
             locks: self.locks.clone(),
+            state: self.state.clone(),
             serial,
         };
         if let Err(denied) = self.locks.seal(transaction.id.owner()) {
-            self.ended(&sealed, End::Nothing);
+            sealed.ended(End::Nothing);
             return Err(refused(denied));
         }
         let mut work = transaction.work();
@@ -430,16 +452,15 @@ impl Transactions {
         Ok((sealed, basis))
     }
 
-    /// Says how a sealed transaction ended.
-    pub fn ended(&self, sealed: &Sealed, how: End) {
-        self.state().remember(sealed.serial, how);
-    }
-
     /// How many are open, and how many documents are locked.
     #[must_use]
     pub fn load(&self) -> (usize, usize) {
         (self.state().open.len(), self.locks.len())
     }
+}
+
+fn committed() -> Status {
+    invalid("The transaction was already committed.")
 }
 
 fn refused(denied: Denied) -> Status {
@@ -460,11 +481,25 @@ impl Gateway {
         Ok(self.open_transaction(options).await?.id.bytes())
     }
 
+    /// Begins a transaction for a read that is the first to tell of it.
+    pub(crate) async fn begin_reading(
+        self: &Arc<Self>,
+        options: &TransactionOptions,
+    ) -> Result<(InUse, Begun), Status> {
+        let transaction = self.open_transaction(options).await?;
+        let begun = Begun {
+            gateway: self.clone(),
+            transaction: transaction.0.clone(),
+            told: false,
+        };
+        Ok((transaction, begun))
+    }
+
     pub(crate) async fn open_transaction(
         &self,
         options: &TransactionOptions,
     ) -> Result<InUse, Status> {
-        let (mode, birth) = match &options.mode {
+        let (mode, earlier) = match &options.mode {
             None => (Mode::ReadWrite, None),
             Some(transaction_options::Mode::ReadWrite(ReadWrite {
                 retry_transaction, ..
@@ -473,14 +508,11 @@ impl Gateway {
                     [] => None,
                     bytes => Some(Id::parse(bytes)?),
                 };
-                let birth = earlier
-                    .filter(|id| id.process == self.transactions.process)
-                    .map(|id| id.birth);
                 // It need not have been rolled back; but who tries again has given it up.
                 if let Some(id) = earlier {
                     self.transactions.give_up(id);
                 }
-                (Mode::ReadWrite, birth)
+                (Mode::ReadWrite, earlier)
             }
             Some(transaction_options::Mode::ReadOnly(ReadOnly {
                 consistency_selector,
@@ -494,7 +526,7 @@ impl Gateway {
                 (Mode::ReadOnly(at), None)
             }
         };
-        Ok(InUse::new(self.transactions.open(mode, birth)))
+        Ok(InUse::new(self.transactions.open(mode, earlier)))
     }
 
     /// Ends a transaction without writing.
@@ -509,7 +541,40 @@ impl Gateway {
             }
             // It is over already, and nothing of it was written.
             Known::Ended(End::Nothing) => Ok(()),
-            Known::Ended(End::Committed) => Err(invalid("The transaction was already committed.")),
+            Known::Ended(End::Committed) => Err(committed()),
+        }
+    }
+}
+
+/// A transaction that a read began. Unless the client is told of it, it ends with the read: nobody else could end it,
+/// and it may hold documents.
+#[derive(Debug)]
+pub struct Begun {
+    gateway: Arc<Gateway>,
+    transaction: Arc<Transaction>,
+    told: bool,
+}
+
+impl Begun {
+    /// What the client shall know it by.
+    #[must_use]
+    pub fn id(&self) -> Vec<u8> {
+        self.transaction.id.bytes()
+    }
+
+    /// As [`Begun::id`], for the answer.
+    #[must_use]
+    pub fn tell(mut self) -> Vec<u8> {
+        self.told = true;
+        self.id()
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        if !self.told {
+            let transactions = &self.gateway.transactions;
+            transactions.end(&self.transaction, End::Nothing);
         }
     }
 }

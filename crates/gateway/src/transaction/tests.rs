@@ -47,7 +47,7 @@ async fn none_lives_longer_than_it_may() {
     all.expire();
     assert_eq!(all.load(), (0, 0));
     assert!(all.lock(&old, &[place("y")]).await.is_err());
-    assert!(all.seal(&old, &[]).await.is_err());
+    assert!(all.seal(&old).is_err());
 }
 
 #[tokio::test]
@@ -64,12 +64,47 @@ async fn who_waits_too_long_for_a_document_is_over() {
     assert_eq!(error.code(), tonic::Code::Aborted);
     // Sealed, it counts as committed until it is known how it ends, and holds its locks until then.
     let id = first.id.bytes();
-    let (sealed, _) = all.seal(&first, &[place("z")]).await.unwrap();
+    all.lock(&first, &[place("z")]).await.unwrap();
+    let (sealed, _) = all.seal(&first).unwrap();
     assert_eq!(all.load(), (0, 2));
     assert_ne!(all.find(&id).unwrap_err().message(), EXPIRED);
-    all.ended(&sealed, End::Nothing);
+    sealed.ended(End::Nothing);
     assert_eq!(all.find(&id).unwrap_err().message(), EXPIRED);
     drop(sealed);
+    assert_eq!(all.load(), (0, 0));
+}
+
+#[tokio::test]
+async fn of_one_that_was_committed_twice_nobody_hears_that_it_may_be_run_again() {
+    let all = transactions(LONG, LONG);
+    let one = InUse::new(all.open(Mode::ReadWrite, None));
+    all.lock(&one, &[place("x")]).await.unwrap();
+    let (sealed, _) = all.seal(&one).unwrap();
+    // Another request of the same one, which found it before it was sealed.
+    for error in [
+        all.lock(&one, &[place("x"), place("y")]).await.unwrap_err(),
+        all.seal(&one).unwrap_err(),
+    ] {
+        assert_eq!(error.code(), tonic::Code::InvalidArgument);
+        assert_ne!(error.message(), EXPIRED);
+    }
+    // What nobody says the end of may be there.
+    drop(sealed);
+    let error = all.find(&one.id.bytes()).unwrap_err();
+    assert_ne!(error.message(), EXPIRED);
+    assert_eq!(all.load(), (0, 0));
+}
+
+#[tokio::test]
+async fn a_document_counts_once_however_often_it_is_read() {
+    let all = transactions(LONG, LONG);
+    let one = InUse::new(all.open(Mode::ReadWrite, None));
+    let most: Vec<Place> = (0..DOCUMENTS).map(|i| place(&i.to_string())).collect();
+    all.lock(&one, &most).await.unwrap();
+    one.note(&most, most.iter().map(|_| None));
+    all.lock(&one, &most[..7]).await.unwrap();
+    let error = all.lock(&one, &[place("more")]).await.unwrap_err();
+    assert_eq!(error.code(), tonic::Code::InvalidArgument);
     assert_eq!(all.load(), (0, 0));
 }
 
@@ -85,7 +120,25 @@ fn what_clients_know_them_by_says_whose_they_are() {
     let error = all.find(&of_another_process.bytes()).unwrap_err();
     assert_eq!(error.code(), tonic::Code::InvalidArgument);
     assert!(!error.message().contains("expired"));
-    // A client cannot make itself older than all others.
-    let forged = all.open(Mode::ReadWrite, Some(u64::MAX)).id;
-    assert_eq!(forged.birth, forged.serial);
+}
+
+#[test]
+fn a_transaction_is_as_old_as_its_first_try_whatever_clients_say() {
+    let all = transactions(LONG, LONG);
+    let first = all.open(Mode::ReadWrite, None);
+    let second = all.open(Mode::ReadWrite, Some(first.id));
+    all.end(&first, End::Nothing);
+    all.end(&second, End::Nothing);
+    let third = all.open(Mode::ReadWrite, Some(second.id));
+    assert_eq!([second.birth, third.birth], [first.birth; 2]);
+    // Nobody is older than all others by saying so.
+    for (serial, process) in [
+        (0, all.process),
+        (u64::MAX, all.process),
+        (first.id.serial, all.process + 1),
+    ] {
+        let made_up = Id { serial, process };
+        let one = all.open(Mode::ReadWrite, Some(made_up));
+        assert_eq!(one.birth, one.id.serial);
+    }
 }

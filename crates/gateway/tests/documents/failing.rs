@@ -1,15 +1,17 @@
 //! Stores that fail, and stores that others write to.
 
 use crate::stage::*;
+use crate::transactions::on_duty;
 use async_trait::async_trait;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use tonic::Code;
 use whimbrel_firestore::backend::{
     Batch, Change, Decide, Foreign, Found, IndexId, IndexState, Stored,
 };
+use whimbrel_firestore::v1::BatchWriteRequest;
 use whimbrel_firestore::{Backend, Micros, Place, View};
-use whimbrel_gateway::Gateway;
+use whimbrel_gateway::{Gateway, documents};
 use whimbrel_model::{Code as Why, StoreError, StoreErrorKind};
 
 /// A store in memory that fails when it is told to, and that others seem to write to.
@@ -21,6 +23,10 @@ struct Troubled {
     kind: StoreErrorKind,
     /// Whether the commit is there although it failed.
     lands: bool,
+    /// Whether commits that settle changes of others land and fail with an unknown outcome.
+    settling_is_unknown: AtomicBool,
+    /// Whether a commit is the end of the committer.
+    panics: AtomicBool,
     commits: AtomicU64,
     foreign: Mutex<Vec<Change>>,
     settled: Mutex<Vec<u64>>,
@@ -33,6 +39,8 @@ impl Troubled {
             poison,
             kind,
             lands,
+            settling_is_unknown: AtomicBool::new(false),
+            panics: AtomicBool::new(false),
             commits: AtomicU64::new(0),
             foreign: Mutex::default(),
             settled: Mutex::default(),
@@ -56,6 +64,7 @@ impl Backend for Troubled {
 
     async fn commit(&self, touch: &[Place], mut decide: Decide) -> Result<(), StoreError> {
         self.commits.fetch_add(1, Ordering::SeqCst);
+        assert!(!self.panics.load(Ordering::SeqCst), "on purpose");
         // Begun anew, as a store does whose transaction was refused: what is decided last counts.
         let mut again: Batch = decide(&Found::new());
         let failed = Arc::new(Mutex::new(false));
@@ -79,14 +88,16 @@ impl Backend for Troubled {
                 }),
             )
             .await;
-        if *failed.lock().unwrap() {
+        let failure = |kind| {
             let message = "the commit failed on purpose";
-            return Err(StoreError::new(
-                self.kind,
-                Why::StoreFailed,
-                "troubled",
-                message,
-            ));
+            Err(StoreError::new(kind, Why::StoreFailed, "troubled", message))
+        };
+        if *failed.lock().unwrap() {
+            return failure(self.kind);
+        }
+        let settles = settled.lock().unwrap().is_some();
+        if settles && self.settling_is_unknown.load(Ordering::SeqCst) {
+            return failure(StoreErrorKind::Unknown);
         }
         if let Some(mark) = *settled.lock().unwrap() {
             self.settled.lock().unwrap().push(mark);
@@ -108,7 +119,7 @@ impl Backend for Troubled {
         };
         let some = std::mem::replace(&mut *changes, rest);
         Ok(Foreign {
-            mark: some.len() as u64,
+            mark: Some(some.len() as u64).filter(|mark| *mark > 0),
             changes: some,
             more,
         })
@@ -190,13 +201,8 @@ async fn a_commit_that_may_be_there_is_answered_with_a_code_that_no_client_retri
     assert!(words.contains("transaction has expired"), "{words}");
 }
 
-#[tokio::test]
-async fn changes_of_others_are_settled_at_times_after_theirs() {
-    let store = Troubled::new("", StoreErrorKind::Terminal, false).await;
-    let stage = Stage::over(store.clone()).await;
-    let written = stage.write(vec![set("a/1", n(1))]).await;
-    let later = written + 10_000_000;
-    let change = |key: &str, at| Change {
+fn changed(key: &str, at: Micros) -> Change {
+    Change {
         place: Place {
             collection: "a".into(),
             key: key.into(),
@@ -204,13 +210,108 @@ async fn changes_of_others_are_settled_at_times_after_theirs() {
         at,
         before: None,
         after: None,
+    }
+}
+
+#[tokio::test]
+async fn where_it_is_unknown_whether_changes_of_others_were_taken_in_nobody_relies_on_what_was() {
+    let store = Troubled::new("", StoreErrorKind::Terminal, false).await;
+    let stage = Stage::over(store.clone()).await;
+    let written = stage.write(vec![set("duty/1", n(1))]).await;
+    let listener = stage.gateway.feed.listen();
+    let id = stage.begin().await;
+    assert_eq!(on_duty(&stage, &id).await.unwrap(), 1);
+    assert!(!listener.take().behind);
+    *store.foreign.lock().unwrap() = vec![changed("1", written + 1)];
+    store.settling_is_unknown.store(true, Ordering::SeqCst);
+    refused(stage.gateway.catch_up().await, Code::DataLoss);
+    // The store may not tell of these changes again.
+    store.settling_is_unknown.store(false, Ordering::SeqCst);
+    assert!(listener.take().behind, "listeners read anew");
+    let rests = stage.commit_in(&id, vec![set("result/1", n(1))]).await;
+    refused(rests, Code::Aborted);
+}
+
+#[tokio::test]
+async fn when_the_committer_ends_everybody_hears_of_it() {
+    let store = Troubled::new("", StoreErrorKind::Terminal, false).await;
+    let stage = Stage::over(store.clone()).await;
+    let failed = stage.gateway.failed();
+    tokio::pin!(failed);
+    stage.write(vec![set("a/1", n(1))]).await;
+    let soon = std::time::Duration::from_millis(20);
+    assert!(tokio::time::timeout(soon, &mut failed).await.is_err());
+    let id = stage.begin().await;
+    stage.get_in(&id, "a/1").await.unwrap();
+    store.panics.store(true, Ordering::SeqCst);
+    let outcome = stage.commit_in(&id, vec![set("a/1", n(2))]).await;
+    refused(outcome, Code::DataLoss);
+    failed.await;
+    stage.gateway.failed().await;
+    // What was under way may be there; what comes now is not.
+    let words = refused(stage.commit_in(&id, vec![]).await, Code::InvalidArgument);
+    assert!(!words.contains("expired"), "{words}");
+    let id = stage.begin().await;
+    for _ in 0..2 {
+        let outcome = stage.commit_in(&id, vec![set("a/2", n(1))]).await;
+        refused(outcome, Code::Unavailable);
+    }
+    stage.gateway.rollback(&id).unwrap();
+    refused(
+        stage.commit(vec![set("a/2", n(1))]).await,
+        Code::Unavailable,
+    );
+    assert_eq!(stage.gateway.transactions.load(), (0, 0));
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_closed_has_not_failed() {
+    let stage = Stage::new().await;
+    let failed = stage.gateway.failed();
+    drop(stage);
+    let soon = std::time::Duration::from_millis(50);
+    assert!(tokio::time::timeout(soon, failed).await.is_err());
+}
+
+#[tokio::test]
+async fn an_independent_write_that_the_store_refuses_leaves_the_others_alone() {
+    let store = Troubled::new("bad", StoreErrorKind::Terminal, false).await;
+    let stage = Stage::over(store.clone()).await;
+    let paths = ["a/1", "a/bad", "a/__2__", "a/3"];
+    let request = BatchWriteRequest {
+        database: DATABASE.to_owned(),
+        writes: paths.iter().map(|path| set(path, n(1))).collect(),
+        ..BatchWriteRequest::default()
     };
+    let before = store.commits.load(Ordering::SeqCst);
+    let response = documents::batch_write(&stage.gateway, request)
+        .await
+        .unwrap();
+    let codes: Vec<Code> = response.status.iter().map(|one| one.code.into()).collect();
+    let (precondition, invalid) = (Code::FailedPrecondition, Code::InvalidArgument);
+    assert_eq!(codes, [Code::Ok, precondition, invalid, Code::Ok]);
+    let times = response.write_results.iter();
+    let times: Vec<bool> = times.map(|one| one.update_time.is_some()).collect();
+    assert_eq!(times, [true, false, false, true]);
+    for (path, there) in [("a/1", true), ("a/bad", false), ("a/3", true)] {
+        assert_eq!(stage.get(path).await.is_some(), there, "{path}");
+    }
+    // They shared a commit until one of them could not be in it.
+    assert!(store.commits.load(Ordering::SeqCst) - before <= 5);
+}
+
+#[tokio::test]
+async fn changes_of_others_are_settled_at_times_after_theirs() {
+    let store = Troubled::new("", StoreErrorKind::Terminal, false).await;
+    let stage = Stage::over(store.clone()).await;
+    let written = stage.write(vec![set("a/1", n(1))]).await;
+    let later = written + 10_000_000;
     *store.foreign.lock().unwrap() = vec![
-        change("1", written + 1),
-        change("2", later),
-        change("2", later),
-        change("3", later),
-        change("4", later),
+        changed("1", written + 1),
+        changed("2", later),
+        changed("2", later),
+        changed("3", later),
+        changed("4", later),
     ];
     let gateway: &Arc<Gateway> = &stage.gateway;
     let (one, other) = tokio::join!(gateway.catch_up(), gateway.catch_up());

@@ -1,10 +1,14 @@
-//! Documents, writes and transactions as the service gives them, over memory and SQLite.
+//! Documents, writes and transactions as the service gives them, over memory and SQLite; what SQL may do to them also
+//! over PostgreSQL.
 
 mod failing;
 mod lists;
 mod model;
 mod past;
+#[path = "../support/servers.rs"]
+mod postgres;
 mod stage;
 mod streams;
 mod transactions;
+mod unreadable;
 mod writes;

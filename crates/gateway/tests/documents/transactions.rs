@@ -138,7 +138,15 @@ async fn of_two_that_rest_on_each_others_documents_one_is_given_up() {
 }
 
 /// Those on duty: `n` is 1.
-async fn on_duty(stage: &Stage, id: &[u8]) -> Result<usize, Status> {
+pub async fn on_duty(stage: &Stage, id: &[u8]) -> Result<usize, Status> {
+    let in_it = run_query_request::ConsistencySelector::Transaction(id.to_vec());
+    find_on_duty(stage, in_it).await
+}
+
+async fn find_on_duty(
+    stage: &Stage,
+    selector: run_query_request::ConsistencySelector,
+) -> Result<usize, Status> {
     use futures::TryStreamExt;
     let query = StructuredQuery {
         from: vec![CollectionSelector {
@@ -159,9 +167,7 @@ async fn on_duty(stage: &Stage, id: &[u8]) -> Result<usize, Status> {
     let request = RunQueryRequest {
         parent: ROOT.to_owned(),
         query_type: Some(run_query_request::QueryType::StructuredQuery(query)),
-        consistency_selector: Some(run_query_request::ConsistencySelector::Transaction(
-            id.to_vec(),
-        )),
+        consistency_selector: Some(selector),
         ..RunQueryRequest::default()
     };
     let found = whimbrel_gateway::query::run_query(&stage.gateway, request).await?;
@@ -281,7 +287,7 @@ async fn a_transaction_is_used_once_and_says_so_in_codes_that_are_safe() {
     let wrong = stage.commit_in(&id, vec![set("a/__x__", n(1))]).await;
     refused(wrong, Code::InvalidArgument);
     stage.commit_in(&id, vec![set("a/2", n(1))]).await.unwrap();
-    for bytes in [&b"x"[..], &[0; 24], &[0xFF; 24], &[0; 1000]] {
+    for bytes in [&b"x"[..], &[0; 16], &[0xFF; 16], &[0; 1000]] {
         refused(stage.commit_in(bytes, vec![]).await, Code::InvalidArgument);
         refused(stage.get_in(bytes, "a/1").await, Code::InvalidArgument);
         refused(stage.gateway.rollback(bytes), Code::InvalidArgument);
@@ -335,6 +341,79 @@ async fn one_can_begin_with_its_first_read() {
     }
     assert_eq!(n_of(&stage.get("a/1").await.unwrap()), 4);
     assert_eq!(stage.gateway.transactions.load(), (0, 0));
+}
+
+#[tokio::test]
+async fn one_that_began_with_a_read_ends_with_it_if_nobody_was_told() {
+    let stage = Arc::new(Stage::new().await);
+    stage
+        .write(vec![set("duty/1", n(1)), set("duty/2", n(1))])
+        .await;
+    let holder = stage.begin().await;
+    stage.get_in(&holder, "duty/2").await.unwrap();
+    // Each gets its first document, waits for the second, and its client goes away.
+    let new = || TransactionOptions::default();
+    let getting = {
+        let stage = stage.clone();
+        tokio::spawn(async move {
+            let new = ConsistencySelector::NewTransaction(new());
+            stage
+                .batch_get(&["duty/1", "duty/2"], Some(new))
+                .await
+                .map(drop)
+        })
+    };
+    let querying = {
+        let stage = stage.clone();
+        tokio::spawn(async move {
+            use run_query_request::ConsistencySelector as Selector;
+            find_on_duty(&stage, Selector::NewTransaction(new()))
+                .await
+                .map(drop)
+        })
+    };
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(stage.gateway.transactions.load().0, 3);
+    for request in [getting, querying] {
+        assert!(!request.is_finished());
+        request.abort();
+        assert!(request.await.unwrap_err().is_cancelled());
+    }
+    assert_eq!(stage.gateway.transactions.load(), (1, 1));
+    stage.write(vec![set("duty/1", n(0))]).await;
+    // One whose read fails, too.
+    let new = ConsistencySelector::NewTransaction(new());
+    let wrong = stage.batch_get(&["duty/1", "duty"], Some(new)).await;
+    refused(wrong, Code::InvalidArgument);
+    assert_eq!(stage.gateway.transactions.load(), (1, 1));
+}
+
+#[tokio::test]
+async fn a_query_that_had_to_begin_anew_rests_on_its_last_result_only() {
+    for stage in stages().await {
+        let stage = Arc::new(stage);
+        stage
+            .write(vec![set("duty/1", n(1)), set("duty/2", n(1))])
+            .await;
+        let (first, second) = (stage.begin().await, stage.begin().await);
+        stage.get_in(&first, "duty/1").await.unwrap();
+        let query = {
+            let (stage, second) = (stage.clone(), second.clone());
+            tokio::spawn(async move { on_duty(&stage, &second).await })
+        };
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(
+            !query.is_finished(),
+            "it waits for what the first one holds"
+        );
+        let write = set("duty/1", fields(&[("n", 1), ("m", 1)]));
+        stage.commit_in(&first, vec![write]).await.unwrap();
+        assert_eq!(query.await.unwrap().unwrap(), 2);
+        stage
+            .commit_in(&second, vec![set("result/1", n(2))])
+            .await
+            .unwrap();
+    }
 }
 
 #[tokio::test]

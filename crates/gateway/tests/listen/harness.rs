@@ -14,7 +14,7 @@ use whimbrel_firestore::v1::value::ValueType;
 use whimbrel_firestore::v1::write::Operation;
 use whimbrel_firestore::v1::{Document, StructuredQuery, Target, Value, Write};
 use whimbrel_firestore::{Fields, Micros};
-use whimbrel_gateway::commit::request::{Request, Rule};
+use whimbrel_gateway::commit::request::Request;
 use whimbrel_gateway::query::Query;
 use whimbrel_gateway::{Gateway, names};
 use whimbrel_stores::OpenOptions;
@@ -72,7 +72,7 @@ impl Stage {
             ..Write::default()
         };
         let database = names::database(DATABASE).unwrap();
-        let request = Request::new(database, writes.iter().map(write).collect(), Rule::All);
+        let request = Request::new(database, writes.iter().map(write).collect());
         let committed = self.gateway.write(request.unwrap(), None).await.unwrap();
         let at = committed.at;
         let writes = writes.iter();

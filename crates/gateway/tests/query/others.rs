@@ -10,7 +10,7 @@ use whimbrel_firestore::v1::{
     Document, RunQueryRequest, StructuredQuery, TransactionOptions, Write, transaction_options,
 };
 use whimbrel_firestore::{DatabaseName, Fields};
-use whimbrel_gateway::commit::request::{Request, Rule};
+use whimbrel_gateway::commit::request::Request;
 use whimbrel_gateway::query;
 
 #[tokio::test]
@@ -71,7 +71,7 @@ fn write(database: &str, path: &str, fields: Fields) -> Request {
         ..Write::default()
     };
     let (database, _) = DatabaseName::split(database).unwrap();
-    Request::new(database, vec![write], Rule::All).unwrap()
+    Request::new(database, vec![write]).unwrap()
 }
 
 #[tokio::test]

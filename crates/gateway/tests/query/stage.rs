@@ -11,7 +11,7 @@ use whimbrel_firestore::v1::{
 };
 use whimbrel_firestore::{Backend, DatabaseName, Fields, Micros, time};
 use whimbrel_gateway::Gateway;
-use whimbrel_gateway::commit::request::{Request, Rule};
+use whimbrel_gateway::commit::request::Request;
 use whimbrel_gateway::query;
 use whimbrel_stores::OpenOptions;
 
@@ -61,7 +61,7 @@ impl Stage {
             })
             .collect();
         let (database, _) = DatabaseName::split(DATABASE).unwrap();
-        let request = Request::new(database, writes, Rule::All).unwrap();
+        let request = Request::new(database, writes).unwrap();
         self.gateway.write(request, None).await.unwrap().at
     }
 

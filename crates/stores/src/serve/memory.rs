@@ -13,7 +13,7 @@ use state::State;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use view::MemoryView;
-use whimbrel_firestore::backend::{Decide, Foreign, Found, IndexId, IndexState, Stored};
+use whimbrel_firestore::backend::{Decide, Foreign, Found, IndexId, IndexState, Stored, There};
 use whimbrel_firestore::{Backend, Micros, Place, View};
 use whimbrel_model::{Code, StoreError, StoreErrorKind};
 
@@ -112,7 +112,10 @@ impl Backend for MemoryBackend {
         // Others go on reading while it is decided what is written.
         let found: Found = {
             let state = self.shared.read();
-            let there = |place: &Place| Some((place.clone(), state.now(place)?.clone()));
+            let there = |place: &Place| {
+                let stored = state.now(place)?.clone();
+                Some((place.clone(), There::Document(stored)))
+            };
             touch.iter().filter_map(there).collect()
         };
         let batch = decide(&found);

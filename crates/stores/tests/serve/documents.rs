@@ -314,7 +314,7 @@ pub async fn what_is_decided_sees_what_is_there(subject: Subject) {
     let decide = move |found: &Found| {
         let mut keys: Vec<String> = found.keys().map(Place::path).collect();
         keys.sort();
-        let a = &found[&places[0]];
+        let a = found[&places[0]].document().unwrap();
         noted.lock().unwrap().push((keys, a.created, a.updated));
         let at = now();
         // Of three that were touched, two are written.

@@ -8,7 +8,7 @@ mod writers;
 use crate::subject::{Subject, now, postgres_with, put};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use whimbrel_firestore::backend::{Batch, Change, Decide, Found};
+use whimbrel_firestore::backend::{Batch, Change, Decide, Found, There};
 use whimbrel_firestore::{Backend, Fields, Place};
 use whimbrel_stores::{CollectionConfig, LayoutChoice, OpenOptions};
 
@@ -45,7 +45,10 @@ fn setting(
     let place = place.clone();
     Box::new(move |found: &Found| {
         let at = now();
-        let before = found.get(&place).map(|stored| &*stored.fields);
+        let before = found
+            .get(&place)
+            .and_then(There::document)
+            .map(|stored| &*stored.fields);
         let put = put(found, &place, at, fields(before));
         Batch {
             at,
@@ -56,7 +59,7 @@ fn setting(
 }
 
 /// What others changed, as paths.
-async fn noted(backend: &Arc<dyn Backend>) -> (Vec<Change>, u64) {
+async fn noted(backend: &Arc<dyn Backend>) -> (Vec<Change>, Option<u64>) {
     let foreign = backend.foreign(1000).await.unwrap();
     (foreign.changes, foreign.mark)
 }

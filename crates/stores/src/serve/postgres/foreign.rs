@@ -132,7 +132,7 @@ impl Shared {
         });
         Ok(Foreign {
             changes: changes.collect(),
-            mark: self.handed().hand(seqs),
+            mark: Some(self.handed().hand(seqs)),
             more,
         })
     }

@@ -6,10 +6,10 @@ use super::served::Served;
 use super::{Group, Shared, rows};
 use crate::postgres::document::Cell;
 use crate::postgres::wire::Many;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use tokio_postgres::Row;
-use whimbrel_firestore::backend::{Batch, Found, Put};
+use whimbrel_firestore::backend::{Batch, Found, Put, There};
 use whimbrel_firestore::{Fields, Place};
 use whimbrel_model::{Code, Map, StoreError};
 
@@ -19,8 +19,6 @@ pub(super) struct Before {
     pub found: Found,
     /// Those with numbers that their fields do not say exactly.
     exact: HashMap<Place, Map>,
-    /// Rows that are no documents: a write mends them.
-    broken: HashSet<Place>,
 }
 
 impl Before {
@@ -35,26 +33,25 @@ impl Before {
         let Some(place) = touch.get(at) else {
             return Ok(());
         };
-        match read {
+        let there = match read {
             Ok(read) => {
                 if let Some(map) = read.exact {
                     self.exact.insert(place.clone(), map);
                 }
-                self.found.insert(place.clone(), read.stored);
+                There::Document(read.stored)
             }
-            Err(_) => {
-                self.broken.insert(place.clone());
-            }
-        }
+            Err(why) => There::Unreadable(why),
+        };
+        self.found.insert(place.clone(), there);
         Ok(())
     }
 
     pub fn has_row(&self, place: &Place) -> bool {
-        self.found.contains_key(place) || self.broken.contains(place)
+        self.found.contains_key(place)
     }
 
     pub fn of(&self, place: &Place) -> Option<(&Fields, &Map)> {
-        let stored = self.found.get(place)?;
+        let stored = self.found.get(place)?.document()?;
         Some((&stored.fields, self.exact.get(place)?))
     }
 }

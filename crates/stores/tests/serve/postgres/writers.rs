@@ -4,7 +4,7 @@ use super::{columns, noted, over, paths, setting};
 use crate::subject::{n, now, number, place, postgres};
 use std::sync::Arc;
 use std::time::Duration;
-use whimbrel_firestore::backend::{Batch, Found};
+use whimbrel_firestore::backend::{Batch, Found, There};
 use whimbrel_model::{Guard, Key, KeyRange, Write};
 use whimbrel_stores::OpenOptions;
 
@@ -215,10 +215,9 @@ async fn an_insert_in_between_is_seen_before_it_is_decided() {
     let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
     let noting = seen.clone();
     let decide = move |found: &Found| {
-        noting
-            .lock()
-            .unwrap()
-            .push(number(&found.get(&touched).cloned()));
+        noting.lock().unwrap().push(number(
+            &found.get(&touched).and_then(There::document).cloned(),
+        ));
         if noting.lock().unwrap().len() == 1 {
             let (done, wait) = std::sync::mpsc::channel();
             ask.send(done).unwrap();
