@@ -201,6 +201,19 @@ pub fn collection_path(collection: &str) -> &str {
     }
 }
 
+/// The last id of a collection of the store, as the protocol knows it.
+#[must_use]
+pub fn id_of(collection: &str) -> &str {
+    let path = collection_path(collection);
+    path.rsplit_once('/').map_or(path, |(_, id)| id)
+}
+
+/// Whether a document's id has a place of its own in the order of names (`__id7__`).
+#[must_use]
+pub fn is_numeric(id: &str) -> bool {
+    numeric_id(id).is_some()
+}
+
 /// The document's full name.
 #[must_use]
 pub fn name(database: &DatabaseName, place: &Place) -> String {
