@@ -95,36 +95,49 @@ impl Filter {
     /// # Errors
     /// INVALID_ARGUMENT: more than thirty.
     pub fn disjunctions(&self) -> Result<Vec<Conjunction>, Status> {
-        let all = self.expand()?;
-        if all.len() > DISJUNCTIONS {
-            return Err(Status::invalid_argument(format!(
+        self.expand().ok_or_else(|| {
+            Status::invalid_argument(format!(
                 "Too many disjunctions after normalization. Result had {} disjunctions which is more than the \
                  maximum of {DISJUNCTIONS}",
-                all.len()
-            )));
-        }
-        Ok(all)
+                self.alternatives()
+            ))
+        })
     }
 
-    fn expand(&self) -> Result<Vec<Conjunction>, Status> {
+    /// How many conjunctions there are, those that are the same counted each.
+    fn alternatives(&self) -> usize {
+        match self {
+            Self::Or(filters) => filters
+                .iter()
+                .map(Self::alternatives)
+                .fold(0, usize::saturating_add),
+            Self::And(filters) => filters
+                .iter()
+                .map(Self::alternatives)
+                .fold(1, usize::saturating_mul),
+            Self::Test(test) => match test.op {
+                Op::In | Op::ContainsAny => test.values.len(),
+                _ => 1,
+            },
+        }
+    }
+
+    /// `None` as soon as there are more than thirty.
+    fn expand(&self) -> Option<Vec<Conjunction>> {
         let mut all: Vec<Conjunction> = Vec::new();
         match self {
             Self::Or(filters) => {
                 for filter in filters {
-                    filter.expand()?.into_iter().for_each(|c| add(&mut all, c));
+                    for conjunction in filter.expand()? {
+                        add(&mut all, conjunction)?;
+                    }
                 }
             }
             Self::And(filters) => {
                 all.push(Vec::new());
                 for filter in filters {
                     let terms = filter.expand()?;
-                    if all.len() * terms.len() > 2 * DISJUNCTIONS {
-                        return Err(Status::invalid_argument(format!(
-                            "Too many disjunctions after normalization, the maximum is {DISJUNCTIONS}"
-                        )));
-                    }
-                    let left = std::mem::take(&mut all);
-                    for left in &left {
+                    for left in std::mem::take(&mut all) {
                         for right in &terms {
                             let mut both = left.clone();
                             for test in right {
@@ -132,41 +145,43 @@ impl Filter {
                                     both.push(test.clone());
                                 }
                             }
-                            add(&mut all, both);
+                            add(&mut all, both)?;
                         }
                     }
                 }
             }
-            Self::Test(test) => match test.op {
-                Op::In | Op::ContainsAny => {
-                    for value in &test.values {
-                        let one = Test {
-                            field: test.field.clone(),
-                            op: if test.op == Op::In {
-                                Op::Equal
-                            } else {
-                                Op::Contains
-                            },
-                            values: vec![value.clone()],
-                        };
-                        add(&mut all, vec![one]);
-                    }
+            Self::Test(test) => {
+                let op = match test.op {
+                    Op::In => Op::Equal,
+                    Op::ContainsAny => Op::Contains,
+                    _ => return Some(vec![vec![test.clone()]]),
+                };
+                for value in &test.values {
+                    let one = Test {
+                        field: test.field.clone(),
+                        op,
+                        values: vec![value.clone()],
+                    };
+                    add(&mut all, vec![one])?;
                 }
-                _ => all.push(vec![test.clone()]),
-            },
+            }
         }
-        Ok(all)
+        Some(all)
     }
 }
 
-/// Adds a conjunction unless the same set of tests is there already.
-fn add(all: &mut Vec<Conjunction>, conjunction: Conjunction) {
+/// Adds a conjunction unless the same set of tests is there already. `None`: there is no room for it.
+fn add(all: &mut Vec<Conjunction>, conjunction: Conjunction) -> Option<()> {
     let same = |other: &Conjunction| {
         other.len() == conjunction.len() && other.iter().all(|t| conjunction.contains(t))
     };
     if !all.iter().any(same) {
+        if all.len() == DISJUNCTIONS {
+            return None;
+        }
         all.push(conjunction);
     }
+    Some(())
 }
 
 impl Test {

@@ -97,8 +97,22 @@ impl Query {
 
     /// What can only be judged of the query as a whole.
     fn check(&self, below_document: bool) -> Result<(), Status> {
+        let orders = self.orders.len();
+        let bounded = |filters: usize| {
+            if filters + orders + usize::from(below_document) <= TERMS {
+                return Ok(());
+            }
+            Err(invalid(format!(
+                "The query may not have more than {TERMS} filters + sort orders + ancestor total. Currently there are \
+                 {filters} filters, {orders} sort orders, and {} ancestor filter.",
+                if below_document { "one" } else { "no" }
+            )))
+        };
         let mut filters = 0;
         if let Some(filter) = &self.filter {
+            // Before they are multiplied out.
+            filter.each(&mut |_| filters += 1);
+            bounded(filters)?;
             if filter.memberships() > 1 {
                 return Err(invalid(
                     "A maximum of 1 'ARRAY_CONTAINS' filter is allowed per disjunction.",
@@ -106,14 +120,7 @@ impl Query {
             }
             filters = filter.disjunctions()?.iter().map(Vec::len).sum();
         }
-        let orders = self.orders.len();
-        if filters + orders + usize::from(below_document) > TERMS {
-            return Err(invalid(format!(
-                "The query may not have more than {TERMS} filters + sort orders + ancestor total. Currently there are \
-                 {filters} filters, {orders} sort orders, and {} ancestor filter.",
-                if below_document { "one" } else { "no" }
-            )));
-        }
+        bounded(filters)?;
         if !self.scope.is_kindless() {
             return Ok(());
         }

@@ -115,7 +115,28 @@ fn refused() -> Vec<(StructuredQuery, &'static str)> {
                 filter("a", Op::In, many(30)),
                 filter("b", Op::In, many(30)),
             ])),
-            "Too many disjunctions after normalization, the maximum is 30",
+            "Too many disjunctions after normalization. Result had 900 disjunctions which is more than the maximum of 30",
+        ),
+        (
+            // 2 to the power of 40: nobody waits for that to be written out.
+            with(and((0..40)
+                .map(|i| {
+                    let name = format!("f{i}");
+                    or(vec![
+                        filter(&name, Op::Equal, int(1)),
+                        filter(&name, Op::Equal, int(2)),
+                    ])
+                })
+                .collect())),
+            "Too many disjunctions after normalization. Result had 1099511627776 disjunctions which is more than the \
+             maximum of 30",
+        ),
+        (
+            with(or((0..200_000)
+                .map(|i| filter("a", Op::Equal, int(i)))
+                .collect())),
+            "The query may not have more than 100 filters + sort orders + ancestor total. Currently there are 200000 \
+             filters, 1 sort orders, and no ancestor filter.",
         ),
         (
             with(filter("__name__", Op::Equal, text("c/a"))),
