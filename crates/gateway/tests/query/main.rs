@@ -10,8 +10,9 @@ mod others;
 mod partitions;
 mod past;
 mod peer;
-mod postgres;
 mod random;
 mod results;
+#[path = "../support/servers.rs"]
+mod servers;
 mod stage;
 mod values;

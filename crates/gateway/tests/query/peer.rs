@@ -1,8 +1,9 @@
-//! The model itself, held against another Firestore, where one is at hand (`WHIMBREL_TEST_FIRESTORE`, a host and a
-//! port): what we are compared with must be true.
+//! The model itself, held against another Firestore (`WHIMBREL_TEST_FIRESTORE`, a host and a port): what we are
+//! compared with must be true.
 
 use crate::model::{self, Documents};
 use crate::random::{Random, documents, query};
+use crate::servers::server;
 use crate::values::DATABASE;
 use tonic::transport::Channel;
 use whimbrel_firestore::v1::firestore_client::FirestoreClient;
@@ -12,7 +13,7 @@ use whimbrel_firestore::v1::{CommitRequest, Document, RunQueryRequest, Write};
 
 #[tokio::test]
 async fn the_model_says_what_another_firestore_says() {
-    let Ok(host) = std::env::var("WHIMBREL_TEST_FIRESTORE") else {
+    let Some(host) = server("WHIMBREL_TEST_FIRESTORE") else {
         return;
     };
     let channel = Channel::from_shared(format!("http://{host}")).unwrap();
