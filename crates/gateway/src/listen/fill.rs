@@ -9,7 +9,7 @@ use crate::listen::session::Session;
 use crate::listen::target::{Since, Target, Watch};
 use crate::listen::window::{Refill, Window};
 use crate::names;
-use crate::query::{Query, Scope};
+use crate::query::{Paging, Query, Scope, size_of_change};
 use crate::status;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,9 +18,6 @@ use whimbrel_firestore::{Micros, Place};
 
 /// Changes looked at to bring a client up to date; where there are more, it is sent the whole result.
 const CHANGES: usize = 100_000;
-
-/// Documents or changes read at once.
-const PAGE: u32 = 256;
 
 /// What was done with what changed.
 enum Caught {
@@ -86,9 +83,9 @@ impl Session {
     async fn documents(&self, id: i32, places: &BTreeSet<Place>, moment: &mut Moment) -> Flow<()> {
         let database = self.database()?;
         let places: Vec<Place> = places.iter().cloned().collect();
-        for places in places.chunks(PAGE as usize) {
-            let found = moment.get(places).await?;
-            for (place, stored) in places.iter().zip(found) {
+        let (mut left, mut paging) = (&places[..], Paging::default());
+        while !left.is_empty() {
+            for (place, stored) in moment.next_of(&mut left, &mut paging).await? {
                 match stored {
                     Some(stored) => {
                         let all = to_proto(&database, place, &stored, (*stored.fields).clone());
@@ -204,8 +201,11 @@ impl Session {
         match &target.watch {
             Watch::Documents(places) => {
                 let places: Vec<Place> = places.iter().cloned().collect();
-                let found = moment.get(&places).await?;
-                let count = found.iter().flatten().count();
+                let (mut left, mut paging, mut count) = (&places[..], Paging::default(), 0);
+                while !left.is_empty() {
+                    let found = moment.next_of(&mut left, &mut paging).await?;
+                    count += found.iter().filter(|(_, stored)| stored.is_some()).count();
+                }
                 self.out.filter(target.id, count, None).await
             }
             Watch::Query {
@@ -234,10 +234,8 @@ impl Session {
     async fn names(&self, query: &Arc<Query>, moment: &mut Moment) -> Flow<Names> {
         let database = self.database()?;
         let mut names = Names::default();
-        let mut results = moment.results(query).await?;
-        while let Some((place, _)) = results.next().await? {
-            names.add(&names::name(&database, &place));
-        }
+        let add = |place: Place| names.add(&names::name(&database, &place));
+        moment.each_place(query, add).await?;
         Ok(names)
     }
 
@@ -279,11 +277,14 @@ impl Session {
             _ => None,
         };
         let mut looked = 0;
+        let mut paging = Paging::default();
         let read = moment.read().await?;
         loop {
-            let changed = read.view.changed(since, read.at, after.as_ref(), PAGE);
+            let limit = paging.limit();
+            let changed = read.view.changed(since, read.at, after.as_ref(), limit);
             let changed = changed.await.map_err(status::of_store)?;
-            let last = changed.len() < PAGE as usize;
+            paging.read(changed.iter().map(size_of_change));
+            let last = changed.len() < limit as usize;
             after = changed.last().map(|change| change.place.clone());
             looked += changed.len();
             for change in changed {
@@ -397,9 +398,9 @@ impl Session {
             refill.push(query, &place, &stored);
         }
         let left = window.refilled(query, refill);
-        for places in left.chunks(PAGE as usize) {
-            let found = moment.get(places).await?;
-            for (place, now) in places.iter().zip(&found) {
+        let (mut left, mut paging) = (&left[..], Paging::default());
+        while !left.is_empty() {
+            for (place, now) in &moment.next_of(&mut left, &mut paging).await? {
                 self.hide(id, place, now.as_ref(), moment.time()).await?;
             }
         }

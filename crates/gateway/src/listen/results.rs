@@ -1,7 +1,7 @@
 //! Reads of the store as of one time.
 
 use crate::Gateway;
-use crate::query::{Execution, Query, open};
+use crate::query::{Execution, Paging, Query, open, size};
 use crate::reads::{Read, When};
 use std::sync::Arc;
 use std::vec;
@@ -80,6 +80,46 @@ impl Moment {
             execution,
             page: Vec::new().into_iter(),
         })
+    }
+
+    /// The next of the places, which are taken from them.
+    ///
+    /// # Errors
+    /// As [`Moment::read`].
+    pub async fn next_of<'p>(
+        &mut self,
+        places: &mut &'p [Place],
+        paging: &mut Paging,
+    ) -> Result<Vec<(&'p Place, Option<Stored>)>, Status> {
+        let count = places.len().min(paging.limit() as usize);
+        let (next, rest) = places.split_at(count);
+        let found = self.get(next).await?;
+        *places = rest;
+        paging.read(found.iter().flatten().map(size));
+        Ok(next.iter().zip(found).collect())
+    }
+
+    /// Calls `visit` with the place of every document that the query finds; from the index alone, where that is enough.
+    ///
+    /// # Errors
+    /// As [`Moment::results`].
+    pub async fn each_place(
+        &mut self,
+        query: &Arc<Query>,
+        mut visit: impl FnMut(Place) + Send,
+    ) -> Result<(), Status> {
+        let (read, mut execution) = open(&self.gateway, &self.when(), query).await?;
+        self.at = Some(read.read_time);
+        if execution.is_countable() {
+            return execution.each_place(&read, visit).await;
+        }
+        loop {
+            let found = execution.next(&read).await?;
+            if found.is_empty() {
+                return Ok(());
+            }
+            found.into_iter().for_each(|(place, _)| visit(place));
+        }
     }
 
     /// How many documents the query finds.

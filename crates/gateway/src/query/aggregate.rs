@@ -3,6 +3,7 @@
 use super::filter::Field;
 use super::merge::{Execution, open};
 use super::parse;
+use super::run::ATTEMPTS;
 use super::{Query, explain};
 use crate::reads::{Held, Read, When};
 use crate::status::{contention, invalid};
@@ -26,9 +27,6 @@ use whimbrel_firestore::{Fields, time};
 
 /// Aggregations of one request.
 const MOST: usize = 5;
-
-/// How often an aggregation in a transaction begins anew because others changed what it found.
-const ATTEMPTS: usize = 16;
 
 #[derive(Clone, Debug)]
 enum Kind {
@@ -69,6 +67,11 @@ pub async fn run_aggregation(
     let AggregationQueryType::StructuredQuery(structured) = asked
         .query_type
         .unwrap_or_else(|| AggregationQueryType::StructuredQuery(Default::default()));
+    if structured.find_nearest.is_some() {
+        return Err(invalid(
+            "FindNearest is not supported in aggregation queries.",
+        ));
+    }
     let mut query = Query::parse(&database, &request.parent, &structured)?;
     let running = aggregations(&asked.aggregations)?;
     let fields: Vec<FieldPath> = running
@@ -94,7 +97,7 @@ pub async fn run_aggregation(
     let analyze = request.explain_options.map(|options| options.analyze);
     let mut out = Vec::new();
     if analyze == Some(false) {
-        let plan = explain::plan_summary(&query, &gateway.indexes.known())?;
+        let plan = explain::planned(&query, &gateway.indexes.known())?;
         out.push(RunAggregationQueryResponse {
             explain_metrics: Some(explain::metrics(plan, None)),
             ..RunAggregationQueryResponse::default()
@@ -118,7 +121,7 @@ pub async fn run_aggregation(
         ..RunAggregationQueryResponse::default()
     };
     if analyze == Some(true) {
-        let plan = explain::plan_summary(&query, &gateway.indexes.known())?;
+        let plan = execution.plan_summary()?;
         let operations = execution.stats.lines.div_ceil(1_000);
         let stats = explain::execution_stats(execution.stats, 1, operations, started);
         last.explain_metrics = Some(explain::metrics(plan, Some(stats)));

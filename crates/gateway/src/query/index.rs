@@ -5,20 +5,24 @@
 
 use super::filter::elements;
 use super::key::{KEEP, cut, push_name, push_value};
-use super::scope::id_of;
-use crate::{Gateway, names, status};
+use super::walk::{Paging, size};
+use crate::names::{self, id_of};
+use crate::{Gateway, status};
 use serde_json::{Value as Json, json};
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tonic::Status;
-use whimbrel_firestore::backend::{Along, Found, IndexId, IndexLine, IndexState, Stored, Walk};
+use whimbrel_firestore::backend::{
+    Along, Found, IndexId, IndexLine, IndexState, Stored, There, Walk,
+};
 use whimbrel_firestore::core::field_path::{self, FieldPath};
 use whimbrel_firestore::core::key::encode_path_prefix;
 use whimbrel_firestore::name::DEFAULT_DATABASE;
 use whimbrel_firestore::{Backend, DatabaseName, Fields, Place};
 
-/// Documents whose lines are made in one commit while an index is filled.
+/// Documents whose lines are made in one commit while an index is filled, at most.
 const FILL: u32 = 500;
 
 /// Indexes that one collection may have: each makes every write dearer.
@@ -327,14 +331,25 @@ impl Indexes {
                 key: key.clone(),
                 place: place.clone(),
             };
-            // Arrays may be long: what is there is looked up, not searched for.
-            let (old_set, new_set): (HashSet<&Vec<u8>>, HashSet<&Vec<u8>>) =
-                (old.iter().collect(), new.iter().collect());
-            out.extend(old.iter().filter(|key| !new_set.contains(key)).map(line));
-            into.extend(new.iter().filter(|key| !old_set.contains(key)).map(line));
+            out.extend(without(&old, &new).map(line));
+            into.extend(without(&new, &old).map(line));
         }
         (out, into)
     }
+}
+
+/// Those of the keys that are not among the others. Most documents have one or none; those of arrays may have many,
+/// which are looked up rather than searched for.
+fn without<'k>(keys: &'k [Vec<u8>], others: &'k [Vec<u8>]) -> impl Iterator<Item = &'k Vec<u8>> {
+    const FEW: usize = 8;
+    let set: HashSet<&Vec<u8>> = match keys.len().min(others.len()) <= FEW {
+        true => HashSet::new(),
+        false => others.iter().collect(),
+    };
+    keys.iter().filter(move |key| match set.is_empty() {
+        true => !others.contains(key),
+        false => !set.contains(key),
+    })
 }
 
 fn known(state: IndexState) -> Result<Index, Status> {
@@ -435,25 +450,29 @@ async fn fill(gateway: &Arc<Gateway>, index: &Index) -> Result<(), Status> {
             from: std::ops::Bound::Unbounded,
             to: std::ops::Bound::Unbounded,
             descending: false,
-            limit: FILL,
+            limit: 0,
             documents: false,
         };
+        let mut paging = Paging::new(FILL, 1);
         loop {
+            walk.limit = paging.limit();
             // A view a page: one that is kept open for long keeps the store from tidying up.
             let view = gateway.backend.view().await.map_err(status::of_store)?;
             let lines = view.walk(&walk).await.map_err(status::of_store)?;
             drop(view);
             let Some(last) = lines.last() else { break };
             walk.from = std::ops::Bound::Excluded(last.key.clone());
-            let whole = lines.len() < FILL as usize;
+            let whole = lines.len() < walk.limit as usize;
             let places: Vec<Place> = lines.into_iter().map(|line| line.place).collect();
-            let of = index.clone();
-            gateway
-                .maintain(
-                    places,
-                    Box::new(move |found: &Found| (Vec::new(), lines_of(&of, found))),
-                )
-                .await?;
+            let (of, largest) = (index.clone(), Arc::new(AtomicUsize::new(0)));
+            let seen = largest.clone();
+            let lines = move |found: &Found| {
+                let documents = found.values().filter_map(There::document);
+                seen.store(documents.map(size).max().unwrap_or(0), Relaxed);
+                (Vec::new(), lines_of(&of, found))
+            };
+            gateway.maintain(places, Box::new(lines)).await?;
+            paging.read([largest.load(Relaxed)]);
             if whole {
                 break;
             }

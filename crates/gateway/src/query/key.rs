@@ -7,8 +7,6 @@
 //! A key of more than [`KEEP`] bytes is cut there, and a hash of the whole is put behind, so that keys stay the lines'
 //! own. Cut keys with the same beginning are in no order; whoever walks them sorts them by the documents.
 
-use super::filter::segments;
-use whimbrel_firestore::Place;
 use whimbrel_firestore::core::key::{write_path, write_value};
 use whimbrel_firestore::v1::Value;
 
@@ -16,9 +14,6 @@ use whimbrel_firestore::v1::Value;
 pub const KEEP: usize = 1_800;
 
 const HASH: usize = 16;
-
-/// The longest key there is.
-pub const LONGEST: usize = KEEP + HASH;
 
 /// A key as it is stored.
 #[must_use]
@@ -53,14 +48,6 @@ pub fn push_name<'a>(out: &mut Vec<u8>, ids: impl IntoIterator<Item = &'a str>, 
     if descending {
         invert(&mut out[start..]);
     }
-}
-
-/// The encoding of a whole name.
-#[must_use]
-pub fn whole_name(place: &Place) -> Vec<u8> {
-    let mut out = Vec::with_capacity(place.collection.len() + place.key.len() + 8);
-    push_name(&mut out, segments(place), false);
-    out
 }
 
 pub fn invert(bytes: &mut [u8]) {

@@ -1,18 +1,19 @@
 //! Running a query: its branches are walked side by side and merged in the result's order, each document once.
 
-use super::Query;
 use super::filter::{Field, Op};
 use super::index::{Definition, Known, ensure};
 use super::plan::{Branch, Source};
 use super::resolve::resolve;
 use super::scope::Scope;
-use super::walk::{Reader, Smallest, Stats, Walker, pass, walk_of};
+use super::walk::{Paging, Reader, Smallest, Stats, Walker, pass, size, walk_of};
+use super::{Query, explain};
 use crate::reads::{Read, When};
 use crate::{Gateway, status};
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use tonic::Status;
-use whimbrel_firestore::backend::{Along, Stored};
+use whimbrel_firestore::backend::{Along, Change, Stored};
+use whimbrel_firestore::v1::PlanSummary;
 use whimbrel_firestore::{Micros, Place, View};
 
 /// Documents that are handed out at once.
@@ -21,13 +22,15 @@ const BATCH: usize = 128;
 /// How often indexes that a plan turns out to need are made before a query is given up.
 const ATTEMPTS: usize = 8;
 
-/// Changes that are looked through at once.
-const CHANGES: u32 = 512;
+/// Documents that others changed meanwhile that a read of the past keeps in mind; where there are more, they are taken in
+/// first.
+const LATE: usize = 10_000;
 
 /// A query under way.
 pub struct Execution {
     query: Arc<Query>,
     known: Arc<Known>,
+    late: Arc<HashSet<Place>>,
     walkers: Vec<Walker>,
     past: Option<Past>,
     /// The last document that was taken, so that none is taken twice.
@@ -38,37 +41,6 @@ pub struct Execution {
     pub skipped: u32,
     pub stats: Stats,
     branches: Vec<Branch>,
-}
-
-/// A query whose indexes were ready at one time: every read that is opened later can run it.
-#[derive(Clone)]
-pub struct Prepared {
-    query: Arc<Query>,
-    known: Arc<Known>,
-}
-
-/// Makes the indexes that a query needs, for reads that are opened afterwards.
-///
-/// # Errors
-/// The store fails, or an index cannot be made.
-pub async fn prepare(gateway: &Arc<Gateway>, query: &Arc<Query>) -> Result<Prepared, Status> {
-    for _ in 0..ATTEMPTS {
-        gateway.catch_up().await?;
-        let prepared = Prepared {
-            query: query.clone(),
-            // Taken before a view is opened: what is ready here, the view shows whole.
-            known: gateway.indexes.known(),
-        };
-        let view = gateway.backend.view().await.map_err(status::of_store)?;
-        match prepared.plan(&*view, None).await? {
-            Ok(_) => return Ok(prepared),
-            Err(missing) => {
-                drop(view);
-                make(gateway, missing).await?;
-            }
-        }
-    }
-    Err(not_ready())
 }
 
 /// Opens a read and a query in it. Indexes that are missing are made before.
@@ -84,16 +56,14 @@ pub async fn open(
     let mut begun = None;
     for _ in 0..ATTEMPTS {
         gateway.catch_up().await?;
-        let prepared = Prepared {
-            query: query.clone(),
-            known: gateway.indexes.known(),
-        };
+        // Taken before a view is opened: what is ready here, the view shows whole.
+        let known = gateway.indexes.known();
         let mut read = gateway.read(&when).await?;
         if let Some(transaction) = read.begun.take() {
             when = When::In(transaction.id());
             begun = Some(transaction);
         }
-        match prepared.plan(&*read.view, read.at).await? {
+        match Execution::plan(query, known, &*read.view, read.at).await? {
             Ok(execution) => {
                 read.begun = begun;
                 read.rests_on(query);
@@ -119,32 +89,58 @@ fn not_ready() -> Status {
     Status::unavailable("The query's indexes were not ready in time. Nothing was read; try again.")
 }
 
-impl Prepared {
-    /// Runs the query in a read that was opened after it was prepared.
-    ///
-    /// # Errors
-    /// The store fails; or (UNAVAILABLE) the documents have changed such that another index is needed.
-    pub async fn run(&self, read: &Read) -> Result<Execution, Status> {
-        self.plan(&*read.view, read.at)
-            .await?
-            .map_err(|_| not_ready())
+/// What others wrote that a view shows and nobody has taken in yet, as of when it was opened.
+///
+/// # Errors
+/// The store fails.
+async fn late(view: &dyn View) -> Result<Option<HashSet<Place>>, Status> {
+    let (mut late, mut after) = (HashSet::new(), None);
+    let mut paging = Paging::default();
+    loop {
+        let limit = paging.limit();
+        let changes = view
+            .changed(view.at(), None, after.as_ref(), limit)
+            .await
+            .map_err(status::of_store)?;
+        paging.read(changes.iter().map(size_of_change));
+        after = changes.last().map(|change| change.place.clone());
+        let is_last = changes.len() < limit as usize;
+        late.extend(changes.into_iter().map(|change| change.place));
+        if late.len() > LATE {
+            return Ok(None);
+        }
+        if is_last {
+            return Ok(Some(late));
+        }
     }
+}
 
-    /// The query ready to run; or the indexes that it lacks.
+/// About how many bytes both sides of a change take.
+pub(crate) fn size_of_change(change: &Change) -> usize {
+    let both = [&change.before, &change.after];
+    both.into_iter().flatten().map(size).sum()
+}
+
+impl Execution {
+    /// The query ready to run; or the indexes that it lacks (none where others' changes have to be taken in first).
     async fn plan(
-        &self,
+        query: &Arc<Query>,
+        known: Arc<Known>,
         view: &dyn View,
         at: Option<Micros>,
-    ) -> Result<Result<Execution, Vec<Arc<Definition>>>, Status> {
-        let query = &self.query;
-        let branches = resolve(query, &self.known, view).await?;
+    ) -> Result<Result<Self, Vec<Arc<Definition>>>, Status> {
+        let late = match at {
+            None => HashSet::new(),
+            Some(_) => match late(view).await? {
+                Some(late) => late,
+                None => return Ok(Err(Vec::new())),
+            },
+        };
+        let branches = resolve(query, &known, view).await?;
         let mut missing = Vec::new();
         let mut walkers = Vec::new();
         for branch in &branches {
-            match (
-                Walker::new(branch, &self.known, branches.len()),
-                &branch.source,
-            ) {
+            match (Walker::new(branch, &known, branches.len()), &branch.source) {
                 (Some(walker), _) => walkers.push(walker),
                 (None, Source::Index(definition)) => missing.push(definition.clone()),
                 (None, _) => {}
@@ -153,9 +149,10 @@ impl Prepared {
         if !missing.is_empty() {
             return Ok(Err(missing));
         }
-        Ok(Ok(Execution {
+        Ok(Ok(Self {
             query: query.clone(),
-            known: self.known.clone(),
+            known,
+            late: Arc::new(late),
             walkers,
             past: at.map(|_| Past::default()),
             last: None,
@@ -166,9 +163,18 @@ impl Prepared {
             branches,
         }))
     }
-}
 
-impl Execution {
+    /// The indexes that are walked; where there is nothing to walk, those that would be.
+    ///
+    /// # Errors
+    /// The filter has too many disjunctions.
+    pub(super) fn plan_summary(&self) -> Result<PlanSummary, Status> {
+        match self.branches.is_empty() {
+            true => explain::planned(&self.query, &self.known),
+            false => Ok(explain::summary(&self.query, &self.branches)),
+        }
+    }
+
     /// Whether the lines between the branches' bounds are the result, each once: then they need only be counted.
     #[must_use]
     pub fn is_countable(&self) -> bool {
@@ -184,7 +190,8 @@ impl Execution {
     /// The store fails.
     pub async fn next(&mut self, read: &Read) -> Result<Vec<(Place, Stored)>, Status> {
         let query = self.query.clone();
-        let reader = Reader::new(read, &query);
+        let late = self.late.clone();
+        let reader = Reader::new(read, &query, &late);
         let mut batch = Vec::new();
         while self.left != Some(0) && batch.len() < BATCH {
             if batch.is_empty() || self.is_filled() {
@@ -291,14 +298,17 @@ impl Past {
             collection,
             key: "".into(),
         });
+        let mut paging = Paging::default();
         loop {
+            let limit = paging.limit();
             let changes = reader
                 .view
-                .changed(at, None, after.as_ref(), CHANGES)
+                .changed(at, None, after.as_ref(), limit)
                 .await
                 .map_err(status::of_store)?;
+            paging.read(changes.iter().map(size_of_change));
             stats.lines += changes.len() as u64;
-            let is_last = changes.len() < CHANGES as usize;
+            let is_last = changes.len() < limit as usize;
             after = changes.last().map(|change| change.place.clone());
             let is_past_it = after
                 .as_ref()
@@ -308,7 +318,7 @@ impl Past {
                 let is_walked = change
                     .after
                     .as_ref()
-                    .is_some_and(|after| reader.shows(after));
+                    .is_some_and(|after| reader.shows(&change.place, after));
                 if let Some(before) = change.before.filter(|_| !is_walked)
                     && query.matches(&change.place, &before)
                 {
@@ -386,7 +396,7 @@ impl Execution {
     ///
     /// # Errors
     /// The store fails.
-    pub(super) async fn each_place(
+    pub async fn each_place(
         &self,
         read: &Read,
         mut visit: impl FnMut(Place) + Send,
@@ -403,7 +413,8 @@ impl Execution {
                     let Some(last) = lines.last() else { break };
                     pass(&mut interval, &last.key, false);
                     let is_last = lines.len() < PAGE as usize;
-                    lines.into_iter().for_each(|line| visit(line.place));
+                    let places = lines.into_iter().map(|line| line.place);
+                    places.filter(Place::is_sound).for_each(&mut visit);
                     if is_last {
                         break;
                     }

@@ -25,10 +25,12 @@ mod scope;
 mod walk;
 
 pub use aggregate::run_aggregation;
-pub use merge::{Execution, Prepared, open, prepare};
+pub(crate) use merge::size_of_change;
+pub use merge::{Execution, open};
 pub use partition::partition;
 pub use run::run_query;
 pub use scope::Scope;
+pub(crate) use walk::{Paging, size};
 
 use filter::{Field, Filter, compare_name, compare_places, path_of};
 use std::cmp::Ordering;
@@ -186,16 +188,6 @@ impl Query {
         match &self.projection {
             None => fields.clone(),
             Some(paths) => field_path::project(fields, paths),
-        }
-    }
-
-    /// The same query without offset and limit: its whole result.
-    #[must_use]
-    pub fn unlimited(&self) -> Self {
-        Self {
-            offset: 0,
-            limit: None,
-            ..self.clone()
         }
     }
 

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use tonic::Status;
 use whimbrel_firestore::core::field_path::FieldPath;
 use whimbrel_firestore::core::key::{encode_path_prefix, path_subtree_end};
-use whimbrel_firestore::core::order::{compare, numeric_id};
+use whimbrel_firestore::core::order::compare;
 use whimbrel_firestore::v1::Value;
 use whimbrel_firestore::v1::value::ValueType;
 
@@ -411,10 +411,4 @@ fn serving(known: &Known, wanted: &Definition, fixed: usize) -> Option<Definitio
         .over(&wanted.over)
         .find(serves)
         .map(|index| (*index.definition).clone())
-}
-
-/// Whether an id has a place of its own in the order of names.
-#[must_use]
-pub fn is_numeric(id: &str) -> bool {
-    numeric_id(id).is_some()
 }

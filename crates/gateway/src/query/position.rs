@@ -2,7 +2,7 @@
 
 use super::filter::{Field, Op, Test, is_nan, is_null, path_of};
 use super::key::{Cut, Intervals, behind, invert, push_name, push_value};
-use super::plan::is_numeric;
+use crate::names::is_numeric;
 use std::sync::Arc;
 use whimbrel_firestore::core::key::encode_path_prefix;
 use whimbrel_firestore::core::order::compare_paths;

@@ -20,7 +20,7 @@ use whimbrel_firestore::v1::{ExplainMetrics, RunQueryRequest, RunQueryResponse};
 use whimbrel_firestore::{Place, time};
 
 /// How often a query in a transaction begins anew because others changed what it found, before it could be locked.
-const ATTEMPTS: usize = 16;
+pub(super) const ATTEMPTS: usize = 16;
 
 /// Answers a request. What is wrong with it, or goes wrong before the first document, is the call's own error.
 ///
@@ -43,7 +43,7 @@ pub async fn run_query(
     };
     let analyze = request.explain_options.map(|options| options.analyze);
     if analyze == Some(false) {
-        let plan = explain::plan_summary(&query, &gateway.indexes.known())?;
+        let plan = explain::planned(&query, &gateway.indexes.known())?;
         return Ok(once(RunQueryResponse {
             explain_metrics: Some(explain::metrics(plan, None)),
             ..RunQueryResponse::default()
@@ -166,7 +166,7 @@ impl Running {
         if !self.analyze {
             return Ok(None);
         }
-        let plan = explain::plan_summary(&self.query, &self.gateway.indexes.known())?;
+        let plan = self.execution.plan_summary()?;
         let reads = self.results + u64::from(self.execution.skipped);
         let stats =
             explain::execution_stats(self.execution.stats, self.results, reads, self.started);

@@ -1,6 +1,6 @@
 //! Which documents a query is about: a collection, a collection group, or everything below a document.
 
-use crate::names;
+use crate::names::{self, id_of};
 use std::sync::Arc;
 use whimbrel_firestore::name::DEFAULT_DATABASE;
 use whimbrel_firestore::{DatabaseName, Place};
@@ -110,11 +110,4 @@ impl Scope {
     pub fn is_kindless(&self) -> bool {
         matches!(self, Self::Children { .. } | Self::Descendants { .. })
     }
-}
-
-/// The last id of a collection of the store, as the protocol knows it.
-#[must_use]
-pub fn id_of(collection: &str) -> &str {
-    let path = names::collection_path(collection);
-    path.rsplit_once('/').map_or(path, |(_, id)| id)
 }

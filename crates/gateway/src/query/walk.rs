@@ -7,7 +7,7 @@ use super::plan::{Branch, Source};
 use crate::reads::Read;
 use crate::status;
 use prost::Message;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 use tonic::Status;
@@ -19,6 +19,46 @@ const FIRST_PAGE: u32 = 16;
 const PAGE: u32 = 256;
 /// About so many bytes of documents make a page (of all walkers of a query together).
 const PAGE_BYTES: usize = 4 << 20;
+
+/// How many documents are read at once: few at first, when nothing is known of their sizes, and more while they are
+/// small.
+#[derive(Clone, Copy, Debug)]
+pub struct Paging {
+    page: u32,
+    most: u32,
+    /// Among how many memory is shared.
+    share: u32,
+}
+
+impl Default for Paging {
+    fn default() -> Self {
+        Self::new(PAGE, 1)
+    }
+}
+
+impl Paging {
+    #[must_use]
+    pub fn new(most: u32, share: u32) -> Self {
+        let share = share.max(1);
+        Self {
+            page: (FIRST_PAGE / share).max(2),
+            most,
+            share,
+        }
+    }
+
+    #[must_use]
+    pub fn limit(&self) -> u32 {
+        self.page
+    }
+
+    /// The bytes of the documents of the last page; some will do.
+    pub fn read(&mut self, sizes: impl IntoIterator<Item = usize>) {
+        let largest = sizes.into_iter().max().unwrap_or(0).max(1);
+        let fit = u32::try_from(PAGE_BYTES / largest).unwrap_or(u32::MAX);
+        self.page = (self.page * 4).min(self.most.min(fit) / self.share).max(2);
+    }
+}
 
 /// What a query cost.
 #[derive(Clone, Copy, Debug, Default)]
@@ -32,21 +72,25 @@ pub struct Reader<'a> {
     pub view: &'a dyn View,
     pub at: Option<Micros>,
     pub query: &'a Query,
+    /// Documents that the view shows as others made them after every time that can be read at, whatever times they say.
+    pub late: &'a HashSet<Place>,
 }
 
 impl<'a> Reader<'a> {
     #[must_use]
-    pub fn new(read: &'a Read, query: &'a Query) -> Self {
+    pub fn new(read: &'a Read, query: &'a Query, late: &'a HashSet<Place>) -> Self {
         Self {
             view: &*read.view,
             at: read.at,
             query,
+            late,
         }
     }
 
     /// Whether the document as it is now was the same at the time of the read.
-    pub fn shows(&self, stored: &Stored) -> bool {
-        self.at.is_none_or(|at| stored.updated <= at)
+    pub fn shows(&self, place: &Place, stored: &Stored) -> bool {
+        self.at
+            .is_none_or(|at| stored.updated <= at && !self.late.contains(place))
     }
 }
 
@@ -60,9 +104,7 @@ pub struct Walker {
     named: VecDeque<Place>,
     /// Lines whose cut keys begin alike, when there are more of them than fit a page.
     run: Option<Run>,
-    page: u32,
-    /// Among how many walkers memory is shared.
-    share: u32,
+    paging: Paging,
     pub buffer: VecDeque<(Place, Stored)>,
 }
 
@@ -96,16 +138,15 @@ impl Walker {
         if branch.descending {
             left.make_contiguous().reverse();
         }
-        let share = u32::try_from(walkers).unwrap_or(u32::MAX).max(1);
+        let share = u32::try_from(walkers).unwrap_or(u32::MAX);
         Some(Self {
-            share,
             exact: branch.exact,
             descending: branch.descending,
             along,
             left,
             named,
             run: None,
-            page: (FIRST_PAGE / share).max(2),
+            paging: Paging::new(PAGE, share),
             buffer: VecDeque::new(),
         })
     }
@@ -158,7 +199,7 @@ impl Walker {
         for (place, stored) in places.into_iter().zip(found) {
             let Some(stored) = stored else { continue };
             stats.documents += 1;
-            if reader.shows(&stored) && reader.query.matches(&place, &stored) {
+            if reader.shows(&place, &stored) && reader.query.matches(&place, &stored) {
                 self.buffer.push_back((place, stored));
             }
         }
@@ -174,10 +215,11 @@ impl Walker {
         let Some(interval) = self.left.front() else {
             return Ok(());
         };
+        let page = self.paging.limit();
         let limit = match wanted {
-            Some(wanted) if self.exact => self.page.min(wanted.max(1)),
-            Some(wanted) => self.page.min(wanted.saturating_add(8)),
-            None => self.page,
+            Some(wanted) if self.exact => page.min(wanted.max(1)),
+            Some(wanted) => page.min(wanted.saturating_add(8)),
+            None => page,
         };
         let Some(walk) = self.walk(interval, limit) else {
             self.left.pop_front();
@@ -195,7 +237,9 @@ impl Walker {
             lines.truncate(start);
         }
         stats.lines += lines.len() as u64;
-        self.grow(&lines);
+        let ends = [lines.first(), lines.last()].into_iter().flatten();
+        self.paging
+            .read(ends.filter_map(|line| line.stored.as_ref().map(size)));
         if is_last {
             self.left.pop_front();
         } else if let Some(last) = lines.last() {
@@ -222,7 +266,7 @@ impl Walker {
         for line in lines {
             let Some(stored) = &line.stored else { continue };
             stats.documents += 1;
-            if reader.shows(stored)
+            if reader.shows(&line.place, stored)
                 && self.is_current(line, stored)
                 && reader.query.matches(&line.place, stored)
             {
@@ -312,18 +356,6 @@ impl Walker {
             self.left.pop_front();
         }
     }
-
-    /// Pages grow while documents are small.
-    fn grow(&mut self, lines: &[Line]) {
-        let sizes = [lines.first(), lines.last()]
-            .into_iter()
-            .flatten()
-            .filter_map(|line| line.stored.as_ref())
-            .map(size);
-        let largest = sizes.max().unwrap_or(0).max(1);
-        let fit = u32::try_from(PAGE_BYTES / largest).unwrap_or(PAGE);
-        self.page = (self.page * 4).min(PAGE.min(fit) / self.share).max(2);
-    }
 }
 
 /// The walk through an interval; `None` where it is empty.
@@ -399,7 +431,9 @@ fn run_length(lines: &[Line]) -> usize {
         .count()
 }
 
-fn size(stored: &Stored) -> usize {
+/// About how many bytes a document's fields take.
+#[must_use]
+pub fn size(stored: &Stored) -> usize {
     stored
         .fields
         .iter()

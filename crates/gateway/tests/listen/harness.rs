@@ -13,7 +13,7 @@ use whimbrel_firestore::v1::target::{
 use whimbrel_firestore::v1::value::ValueType;
 use whimbrel_firestore::v1::write::Operation;
 use whimbrel_firestore::v1::{Document, StructuredQuery, Target, Value, Write};
-use whimbrel_firestore::{Fields, Micros};
+use whimbrel_firestore::{Backend, Fields, Micros};
 use whimbrel_gateway::commit::request::Request;
 use whimbrel_gateway::query::Query;
 use whimbrel_gateway::{Gateway, names};
@@ -51,7 +51,10 @@ impl Stage {
 
     pub async fn over(url: &str) -> Self {
         let options = OpenOptions::default();
-        let store = whimbrel_stores::serve::open(url, &options).await.unwrap();
+        Self::of(whimbrel_stores::serve::open(url, &options).await.unwrap()).await
+    }
+
+    pub async fn of(store: Arc<dyn Backend>) -> Self {
         Self {
             gateway: Gateway::open(store).await.unwrap(),
             commits: Vec::new(),

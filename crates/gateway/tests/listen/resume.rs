@@ -1,13 +1,19 @@
 //! Clients that come back, and clients that do not keep up.
 
+use crate::backend::{Counting, Counts};
 use crate::client::{Client, Event, View};
 use crate::harness::{Stage, documents, fields, filtered, from, limited, name, ordered, query};
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use whimbrel_firestore::Micros;
 use whimbrel_firestore::time::to_proto;
 use whimbrel_firestore::v1::Target;
+use whimbrel_firestore::v1::Value;
 use whimbrel_firestore::v1::structured_query::field_filter::Operator;
 use whimbrel_firestore::v1::target::ResumeType;
+use whimbrel_firestore::v1::value::ValueType;
+use whimbrel_stores::{OpenOptions, serve};
 
 const HOUR: Micros = 3_600_000_000;
 
@@ -189,6 +195,86 @@ async fn a_client_that_counts_is_told_the_names() {
     assert_eq!(client.views[&1].messages, 20, "nothing is sent again");
     assert_eq!(client.views[&1].mismatch, Some(20));
     assert!(client.taken().contains(&Event::Filter(1, 20)));
+}
+
+/// Names and number of what a client has come from the index; documents are read where they changed.
+#[tokio::test(start_paused = true)]
+async fn who_comes_back_does_not_cost_the_whole_result() {
+    let counts = Arc::new(Counts::default());
+    let options = OpenOptions::default();
+    let inner = serve::open("memory:", &options).await.unwrap();
+    let counting = Counting {
+        inner,
+        counts: counts.clone(),
+    };
+    let mut stage = Stage::of(Arc::new(counting)).await;
+    for i in 0..300 {
+        stage.set(&format!("c/{i}"), &[("a", i)]).await;
+    }
+    let some = || query(1, filtered(from("c"), "a", Operator::LessThan, 250));
+    let mut client = Client::connect(&stage);
+    client.add(some()).await;
+    client.snapshot().await;
+    let (token, views) = (client.token.clone(), std::mem::take(&mut client.views));
+    drop(client);
+    stage.set("c/7", &[("a", 8)]).await;
+    let mut client = back(&stage, views).await;
+    counts.take();
+    client.add(expecting(with_token(some(), &token), 250)).await;
+    client.snapshot().await;
+    let (_, documents) = counts.take();
+    assert!(documents <= 4, "{documents} documents were read");
+    assert_eq!(client.views[&1].messages, 251);
+    assert!(client.taken().contains(&Event::Filter(1, 250)));
+    assert!(client.views[&1].mismatch.is_none());
+}
+
+/// A target of many large documents is read in small parts.
+#[tokio::test(start_paused = true)]
+async fn large_documents_are_read_a_few_at_a_time() {
+    let counts = Arc::new(Counts::default());
+    let options = OpenOptions::default();
+    let inner = serve::open("memory:", &options).await.unwrap();
+    let counting = Counting {
+        inner,
+        counts: counts.clone(),
+    };
+    let mut stage = Stage::of(Arc::new(counting)).await;
+    let large = |i: i64| {
+        let mut large = fields(&[("a", i)]);
+        let body = Value {
+            value_type: Some(ValueType::StringValue("x".repeat(200_000))),
+        };
+        large.insert("body".to_owned(), body);
+        large
+    };
+    let paths: Vec<String> = (0..120).map(|i| format!("c/{i}")).collect();
+    for path in &paths {
+        stage.commit(&[(path, Some(large(1)))]).await;
+    }
+    let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+    let mut client = Client::connect(&stage);
+    for target in [query(1, from("c")), documents(2, &paths)] {
+        client.add(target).await;
+        client.snapshot().await;
+    }
+    let (token, views) = (client.token.clone(), std::mem::take(&mut client.views));
+    drop(client);
+    for path in &paths {
+        stage.commit(&[(path, Some(large(2)))]).await;
+    }
+    let mut client = back(&stage, views).await;
+    counts.at_once.store(0, Ordering::Relaxed);
+    for target in [query(1, from("c")), documents(2, &paths)] {
+        client.add(with_token(target, &token)).await;
+        client.snapshot().await;
+    }
+    let at_once = counts.at_once.load(Ordering::Relaxed);
+    assert!(at_once <= 32, "{at_once} documents");
+    assert_eq!(
+        (client.views[&1].messages, client.views[&2].messages),
+        (240, 240)
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -16,6 +16,7 @@ use whimbrel_firestore::v1::structured_aggregation_query::aggregation::{
 use whimbrel_firestore::v1::structured_aggregation_query::{
     Aggregation, QueryType as AggregationQueryType,
 };
+use whimbrel_firestore::v1::structured_query::FindNearest;
 use whimbrel_firestore::v1::{
     RunAggregationQueryRequest, StructuredAggregationQuery, StructuredQuery,
 };
@@ -292,6 +293,20 @@ async fn what_cannot_be_aggregated_is_refused() {
             selecting,
             vec![sum("a")],
             "Cannot apply property masks when aggregation fields are present.",
+        ),
+        (
+            StructuredQuery {
+                find_nearest: Some(FindNearest {
+                    vector_field: Some(field("v")),
+                    query_vector: Some(vector(&[1.0])),
+                    distance_measure: 1,
+                    limit: Some(1),
+                    ..FindNearest::default()
+                }),
+                ..from("c")
+            },
+            vec![count("n", None)],
+            "FindNearest is not supported in aggregation queries.",
         ),
     ] {
         let status = aggregate(&stage, "", &query, list).await.unwrap_err();

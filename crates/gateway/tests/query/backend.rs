@@ -1,8 +1,8 @@
 //! A store that counts what is read from it.
 
 use async_trait::async_trait;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use whimbrel_firestore::backend::{
     Change, Decide, Foreign, IndexId, IndexState, Line, Stored, Walk,
 };
@@ -15,7 +15,11 @@ pub struct Counts {
     pub documents: AtomicU64,
     /// The most documents that were handed out at once.
     pub at_once: AtomicU64,
+    /// The most documents that one commit touched.
+    pub touched: AtomicU64,
     pub made: AtomicU64,
+    /// What another program does just before the next view is opened.
+    pub before_view: Mutex<Option<(tokio_postgres::Client, &'static str)>>,
 }
 
 impl Counts {
@@ -45,6 +49,10 @@ impl Backend for Counting {
     }
 
     async fn view(&self) -> Result<Box<dyn View>, StoreError> {
+        let other = self.counts.before_view.lock().unwrap().take();
+        if let Some((other, sql)) = other {
+            other.batch_execute(sql).await.unwrap();
+        }
         Ok(Box::new(CountingView {
             inner: self.inner.view().await?,
             counts: self.counts.clone(),
@@ -52,6 +60,8 @@ impl Backend for Counting {
     }
 
     async fn commit(&self, touch: &[Place], decide: Decide) -> Result<(), StoreError> {
+        let touched = touch.len() as u64;
+        self.counts.touched.fetch_max(touched, Ordering::Relaxed);
         self.inner.commit(touch, decide).await
     }
 
@@ -141,6 +151,8 @@ impl View for CountingView {
     ) -> Result<Vec<Change>, StoreError> {
         let changes = self.inner.changed(since, until, after_place, limit).await?;
         self.count(changes.len(), 0);
+        let both = changes.len() as u64 * 2;
+        self.counts.at_once.fetch_max(both, Ordering::Relaxed);
         Ok(changes)
     }
 }

@@ -291,6 +291,38 @@ async fn pages_of_large_documents_are_small() {
     assert!(counts.take().0 <= 130);
 }
 
+/// Whoever goes through documents by pages, whatever for, holds a few megabytes of them.
+#[tokio::test]
+async fn old_versions_and_indexes_of_large_documents_come_in_small_pages() {
+    let counts = Arc::new(Counts::default());
+    let stage = Stage::over(Arc::new(Counting {
+        inner: memory().await,
+        counts: counts.clone(),
+    }))
+    .await;
+    let write = async |n: i64| {
+        let mut at = 0;
+        for i in 0..120 {
+            let fields = [("n", int(i + n)), ("body", text("x".repeat(200_000)))];
+            at = stage.put(&format!("c/{i:03}"), &fields).await;
+        }
+        at
+    };
+    let before = write(0).await;
+    let query = ordered(from("c"), &[("n", false)]);
+    assert_eq!(stage.documents("", &query, None).await.unwrap().len(), 120);
+    assert_eq!(counts.made.load(Ordering::Relaxed), 1);
+    let touched = counts.touched.load(Ordering::Relaxed);
+    assert!(touched <= 32, "{touched} documents while an index was made");
+    write(1_000).await;
+    counts.at_once.store(0, Ordering::Relaxed);
+    let then = stage.documents("", &query, Some(before)).await.unwrap();
+    let numbers: Vec<_> = then.iter().map(|d| d.fields["n"].clone()).collect();
+    assert_eq!(numbers, (0..120).map(int).collect::<Vec<_>>());
+    let at_once = counts.at_once.load(Ordering::Relaxed);
+    assert!(at_once <= 32, "{at_once} documents of the past");
+}
+
 #[tokio::test]
 async fn those_who_need_the_same_index_share_its_making() {
     let (stage, counts) = stage().await;

@@ -137,6 +137,15 @@ async fn an_analysis_says_what_was_read() {
         assert!(debug.contains_key(name), "{name}");
     }
 
+    // Nothing that was not measured.
+    let Some(Kind::StructValue(bill)) = &debug["billing_details"].kind else {
+        panic!("{debug:?}")
+    };
+    assert_eq!(
+        bill.fields.keys().collect::<Vec<_>>(),
+        ["documents_billable"]
+    );
+
     let request = RunAggregationQueryRequest {
         parent: name_of(""),
         query_type: Some(AggregationRequest::StructuredAggregationQuery(

@@ -74,3 +74,61 @@ async fn more_old_versions_than_are_kept_at_once_come_in_order() {
     let wanted: Vec<_> = (0..1_200).rev().map(int).collect();
     assert_eq!(numbers, wanted);
 }
+
+/// An app's transaction that commits after a time was read at, between the gateway's look at what others wrote and the
+/// view that the query reads.
+#[tokio::test]
+async fn what_sql_commits_late_is_not_in_the_past() {
+    use crate::backend::{Counting, Counts};
+    use crate::servers::Schema;
+    use crate::stage::open;
+    use crate::values::{Op, filter, from, int, wanting};
+    use std::sync::Arc;
+    let Some(schema) = Schema::create("late").await else {
+        return;
+    };
+    let counts = Arc::new(Counts::default());
+    let stage = Stage::over(Arc::new(Counting {
+        inner: open(&schema.url()).await,
+        counts: counts.clone(),
+    }))
+    .await;
+    for (path, n) in [("c/a", 1), ("c/b", 2), ("c/gone", 3)] {
+        stage.put(path, &[("n", int(n))]).await;
+    }
+    let query = wanting(from("c"), filter("n", Op::GreaterThan, int(0)));
+    let then = ["c/a", "c/b", "c/gone"];
+    assert_eq!(stage.paths("", &query).await, then);
+    for later in [false, true] {
+        let app = schema.client().await;
+        app.batch_execute(
+            "BEGIN; UPDATE c SET data = '{\"n\": 9}' WHERE id = 'a'; DELETE FROM c WHERE id = 'gone'; \
+             INSERT INTO c VALUES ('new', '{\"n\": 5}')",
+        )
+        .await
+        .unwrap();
+        let at = stage.gateway.clock.read_time();
+        if later {
+            stage.put("d/x", &[]).await;
+        }
+        let past = async || {
+            let found = stage.documents("", &query, Some(at)).await.unwrap();
+            let names = found
+                .into_iter()
+                .map(|d| d.name[ROOT.len() + 1..].to_owned());
+            names.collect::<Vec<_>>()
+        };
+        assert_eq!(past().await, then, "before it commits, {later}");
+        *counts.before_view.lock().unwrap() = Some((app, "COMMIT"));
+        assert_eq!(past().await, then, "as it commits, {later}");
+        assert_eq!(stage.paths("", &query).await, ["c/b", "c/new", "c/a"]);
+        assert_eq!(past().await, then, "after it was taken in, {later}");
+        schema
+            .run(
+                "DELETE FROM c WHERE id = 'new'; UPDATE c SET data = '{\"n\": 1}' WHERE id = 'a'; \
+                  INSERT INTO c VALUES ('gone', '{\"n\": 3}')",
+            )
+            .await;
+        assert_eq!(stage.paths("", &query).await, then);
+    }
+}
