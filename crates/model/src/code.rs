@@ -98,6 +98,7 @@ codes! {
     ArchiveSealed = "WB-B04", "the archive is encrypted, or its signature cannot be trusted";
     VaultFailed = "WB-B05", "the place where archives are kept cannot be used";
     RestoreConflict = "WB-B06", "the restore would overwrite what is there";
+    ServerBroken = "WB-G01", "the server stopped because of a mistake of its own";
 }
 
 impl Code {

@@ -11,9 +11,10 @@ use crate::screen::Screen;
 use async_trait::async_trait;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::future::{Future, pending};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -71,10 +72,10 @@ pub async fn run(app: &App, args: &Serve) -> Outcome {
     let server = Server::bind(listen.unwrap_or(LISTEN), access)
         .await
         .map_err(not_bound)?;
-    let calls = calls(&named, server.address()).await?;
+    let serving = serving(&named, server.address()).await?;
     announce(screen, &named, server.address());
     let figures = server.figures();
-    let ended = until_stopped(screen, server, calls).await;
+    let ended = until_stopped(screen, server, serving).await?;
     let requests = figures.requests.load(Ordering::Relaxed);
     if ended == Ended::Cut {
         let what = "cut off what was still at work; what was acknowledged is stored";
@@ -173,8 +174,14 @@ fn not_bound(error: BindError) -> Failure {
     }
 }
 
-/// Opens what answers.
-async fn calls(named: &Named, own: SocketAddr) -> Result<Arc<dyn Calls>, Failure> {
+/// What answers.
+struct Serving {
+    calls: Arc<dyn Calls>,
+    /// Over when it cannot go on.
+    failed: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+async fn serving(named: &Named, own: SocketAddr) -> Result<Serving, Failure> {
     if named.url.starts_with("firestore:") {
         let upstream = whimbrel_stores::firestore::upstream(&named.url).await?;
         if upstream.emulator().is_some_and(|host| leads_to(host, own)) {
@@ -186,13 +193,29 @@ async fn calls(named: &Named, own: SocketAddr) -> Result<Arc<dyn Calls>, Failure
             .next("unset FIRESTORE_EMULATOR_HOST   (for Firestore itself)")
             .next("or choose another address with --listen"));
         }
-        return Ok(Arc::new(Forward::new(Arc::new(Upstream(upstream)))));
+        return Ok(Serving {
+            calls: Arc::new(Forward::new(Arc::new(Upstream(upstream)))),
+            failed: Box::pin(pending()),
+        });
     }
     let backend = whimbrel_stores::serve::open(&named.url, &named.options).await?;
     let gateway = Gateway::open(backend).await.map_err(|status| {
         Failure::new(Code::StoreFailed, status.message()).not_done("nothing is served")
     })?;
-    Ok(server::local(Service::new(gateway)))
+    Ok(Serving {
+        failed: Box::pin(gateway.failed()),
+        calls: server::local(Service::new(gateway)),
+    })
+}
+
+/// A mistake of this program ended work that must go on.
+fn broken() -> Failure {
+    Failure::new(
+        Code::ServerBroken,
+        "the server stopped because of a mistake of its own, which is told above",
+    )
+    .not_done("what was at work was cut off: what was acknowledged is stored, what was not may be")
+    .next("whimbrel serve   (it goes on from what is stored)")
 }
 
 /// The driver's way to Firestore, for calls of others.
@@ -267,7 +290,15 @@ fn reachable(address: SocketAddr) -> String {
 }
 
 /// Serves, shows that it does, and heeds the wish to stop; a second wish is heeded at once.
-async fn until_stopped(screen: &Screen, server: Server, calls: Arc<dyn Calls>) -> Ended {
+///
+/// # Errors
+/// What answers cannot go on.
+async fn until_stopped(
+    screen: &Screen,
+    server: Server,
+    serving: Serving,
+) -> Result<Ended, Failure> {
+    let Serving { calls, mut failed } = serving;
     let figures = server.figures();
     let (stop, stopped) = oneshot::channel();
     let mut stop = Some(stop);
@@ -282,7 +313,11 @@ async fn until_stopped(screen: &Screen, server: Server, calls: Arc<dyn Calls>) -
         tokio::select! {
             ended = &mut serving => {
                 status.close();
-                return ended;
+                return Ok(ended);
+            }
+            () = &mut failed => {
+                status.close();
+                return Err(broken());
             }
             _ = tick.tick() => status.show(),
             () = &mut interrupt => {
@@ -355,6 +390,27 @@ impl Status {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::args::Cli;
+    use clap::Parser as _;
+
+    #[tokio::test]
+    async fn a_server_that_cannot_go_on_stops_with_its_code() {
+        let cli = Cli::try_parse_from(["whimbrel", "--quiet", "serve"]).unwrap();
+        let screen = Screen::new(&cli.global);
+        let options = Default::default();
+        let backend = whimbrel_stores::serve::open("memory:", &options).await;
+        let gateway = Gateway::open(backend.unwrap()).await.unwrap();
+        let server = Server::bind("127.0.0.1:0", Access::ThisMachine).await;
+        let serving = Serving {
+            calls: server::local(Service::new(gateway)),
+            failed: Box::pin(tokio::time::sleep(Duration::from_millis(20))),
+        };
+        let ended = until_stopped(&screen, server.unwrap(), serving).await;
+        let failure = ended.unwrap_err();
+        assert_eq!(failure.code, Some(Code::ServerBroken));
+        assert_eq!(failure.exit, Exit::Failed);
+        assert!(failure.not_done.is_some() && !failure.next.is_empty());
+    }
 
     #[test]
     fn a_server_that_would_forward_to_itself_is_told_from_others() {

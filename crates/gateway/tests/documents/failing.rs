@@ -29,6 +29,8 @@ struct Troubled {
     panics: AtomicBool,
     commits: AtomicU64,
     foreign: Mutex<Vec<Change>>,
+    /// A mark of changes that concern no document.
+    of_nothing: Mutex<Option<u64>>,
     settled: Mutex<Vec<u64>>,
 }
 
@@ -43,6 +45,7 @@ impl Troubled {
             panics: AtomicBool::new(false),
             commits: AtomicU64::new(0),
             foreign: Mutex::default(),
+            of_nothing: Mutex::default(),
             settled: Mutex::default(),
         })
     }
@@ -119,7 +122,10 @@ impl Backend for Troubled {
         };
         let some = std::mem::replace(&mut *changes, rest);
         Ok(Foreign {
-            mark: Some(some.len() as u64).filter(|mark| *mark > 0),
+            mark: match some.len() as u64 {
+                0 => self.of_nothing.lock().unwrap().take(),
+                some => Some(some),
+            },
             changes: some,
             more,
         })
@@ -323,6 +329,10 @@ async fn changes_of_others_are_settled_at_times_after_theirs() {
     let after = stage.write(vec![set("a/1", n(2))]).await;
     assert!(after > later);
     assert!(gateway.clock.read_time() >= after);
+    // Changes of what is no more are settled, too, or they would be looked at for ever.
+    *store.of_nothing.lock().unwrap() = Some(7);
+    gateway.catch_up().await.unwrap();
+    assert_eq!(*store.settled.lock().unwrap(), [2, 2, 1, 7]);
     let commits = store.commits.load(Ordering::SeqCst);
     gateway.catch_up().await.unwrap();
     assert_eq!(
