@@ -230,6 +230,14 @@ impl Shared {
                 // An index or a view that only happens to be called so.
                 continue;
             }
+            let row = client.query_one(PARTS, &[&found.oid]).await?;
+            if found.kind == "p" || row.try_get(0)? {
+                return Err(Trouble::Misfit(
+                    "it is partitioned, or other tables inherit from it: what is done to one of those alone (TRUNCATE, \
+                     DETACH, DROP) could not be noted; serve a table that holds its rows itself"
+                        .to_owned(),
+                ));
+            }
             let name = format!("{}.{}", quoted(&found.schema), quoted(&found.name));
             let columns = found.columns.iter().map(|column| column.name.clone());
             let columns: Vec<String> = columns.collect();
@@ -490,6 +498,9 @@ const TABLES: &str = "SELECT c.name, k.xmin::text, NULL::text FROM @.collection 
     WHERE k.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::text) \
       AND k.relkind IN ('r', 'p') AND NOT k.relispartition AND NOT starts_with(k.relname::text, '_whimbrel') \
       AND NOT EXISTS (SELECT FROM @.collection c WHERE c.relation = k.oid)";
+
+/// Whether rows of other tables are seen in a table.
+const PARTS: &str = "SELECT EXISTS (SELECT FROM pg_inherits WHERE inhparent = $1::oid)";
 
 /// The version of a table's shape, and whether triggers of the app's own may change its rows on their way in.
 const FACTS: &str = "SELECT xmin::text, EXISTS (SELECT FROM pg_trigger WHERE tgrelid = $1::oid \

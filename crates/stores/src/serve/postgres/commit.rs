@@ -141,7 +141,7 @@ async fn write(
     let tables = sorted(shared, batch, before).await?;
     let ids = LineIds::of(shared, batch).await?;
     let side = Statements::new(shared);
-    let settled = batch.settled.map(|mark| shared.handed().up_to(mark));
+    let settled = batch.settled.map(|mark| shared.handed().of(mark));
     let settled = settled.unwrap_or_default();
     let mut steps: Vec<Step<'_>> = vec![
         Call::new("SELECT pg_current_xact_id()::text").into(),
@@ -189,12 +189,9 @@ async fn write(
         steps.push(call.with(&ids.0).with(documents).into());
     }
     if !settled.is_empty() {
-        steps.push(
-            Call::new(&*side.settle)
-                .with(&settled)
-                .with(batch.at)
-                .into(),
-        );
+        for sql in &side.settle {
+            steps.push(Call::new(&**sql).with(&settled).with(batch.at).into());
+        }
     }
     let answers = pipe(client, steps).await.map_err(|e| trouble(shared, e))?;
     let mut corrections = Corrections::default();
@@ -229,8 +226,27 @@ struct Statements {
     untimed: String,
     unindex: String,
     index: String,
-    settle: String,
+    settle: [String; 3],
 }
+
+/// In Firestore's time, what others wrote happened when it was taken in, at the latest when the gateway wrote over it: who
+/// read before did not see it, whenever the statement was, and listeners that resume from a time in between must be
+/// told. Parameters: changes, the commit's time.
+const SETTLED: &str = "(SELECT l.seq, l.collection, l.key, l.at, l.writer, least(greatest(l.at, $2::int8), \
+      coalesce((SELECT min(n.at) FROM @.log n WHERE n.collection = l.collection AND n.key = l.key AND n.writer = 0 \
+        AND n.seq > l.seq), 9223372036854775807)) AS became \
+    FROM (SELECT unnest($1::int8[]) AS q) s JOIN @.log l ON l.seq = s.q WHERE l.open) l";
+
+/// Whoever tells a document's versions apart by their times is told the same time by the document, by the log, and by
+/// the listeners' feed.
+const SETTLE: [&str; 3] = [
+    "UPDATE @.time m SET updated = l.became, created = CASE WHEN m.created = l.at THEN l.became ELSE m.created END \
+     FROM & WHERE m.collection = l.collection AND m.key = l.key AND m.updated = l.at AND l.writer = 1",
+    "UPDATE @.log n SET updated = l.became, created = CASE WHEN n.created = l.at THEN l.became ELSE n.created END \
+     FROM & WHERE n.collection = l.collection AND n.key = l.key AND n.writer < 2 AND n.updated = l.at AND n.seq > l.seq \
+       AND l.writer = 1",
+    "UPDATE @.log o SET open = false, at = l.became FROM & WHERE o.seq = l.seq AND o.open",
+];
 
 impl Statements {
     fn new(shared: &Shared) -> Self {
@@ -256,14 +272,7 @@ impl Statements {
                  (SELECT unnest($1::int4[]) AS i, unnest($2::bytea[]) AS k, unnest($3::int4[]) AS c, \
                    unnest($4::text[]) AS d) s ON CONFLICT DO NOTHING",
             ),
-            // In Firestore's time, what others wrote happened when it was taken in, at the latest when the gateway
-            // wrote over it: listeners that resume from a time in between must be told.
-            settle: sql(
-                "UPDATE @.log l SET open = false, at = least(greatest(l.at, $2::int8), coalesce((SELECT min(n.at) \
-                   FROM @.log n WHERE n.collection = l.collection AND n.key = l.key AND n.writer = 0 \
-                     AND n.seq > l.seq), 9223372036854775807)) \
-                 FROM (SELECT unnest($1::int8[]) AS q) s WHERE l.open AND l.seq = s.q",
-            ),
+            settle: SETTLE.map(|text| sql(&text.replace('&', SETTLED))),
         }
     }
 }

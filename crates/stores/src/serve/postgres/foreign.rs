@@ -36,17 +36,11 @@ impl Handed {
         self.last
     }
 
-    /// The changes that were given out up to a mark.
-    pub fn up_to(&self, mark: u64) -> Vec<i64> {
-        let mut all: Vec<i64> = self
-            .out
-            .range(..=mark)
-            .flat_map(|(_, out)| out)
-            .copied()
-            .collect();
-        all.sort_unstable();
-        all.dedup();
-        all
+    /// The changes of the last answer up to a mark. What was given out before that only is still open: nobody says that
+    /// the indexes reflect it.
+    pub fn of(&self, mark: u64) -> Vec<i64> {
+        let last = self.out.range(..=mark).next_back();
+        last.map(|(_, out)| out.clone()).unwrap_or_default()
     }
 
     pub fn settled(&mut self, mark: u64) {

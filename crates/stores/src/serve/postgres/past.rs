@@ -54,11 +54,17 @@ impl Old {
     }
 }
 
-/// One statement for all columns' tables: the first change after a time says what a document was until then.
+/// One statement for all columns' tables: the first change after a time says what a document was until then. What is not
+/// settled came after every time that was given out, unless the gateway wrote over it: then just before that.
 pub(super) const BEFORE: &str = "SELECT s.o, h.old, h.created, h.updated FROM (SELECT unnest($1::int4[]) AS c, \
-    unnest($2::text[]) AS k, unnest($3::int4[]) AS o) s, LATERAL (SELECT l.old, l.created, l.updated \
-      FROM @.log l WHERE l.collection = s.c AND l.key = s.k AND l.at > $4::int8 AND l.writer < 2 \
-      ORDER BY l.at, l.seq LIMIT 1) h";
+    unnest($2::text[]) AS k, unnest($3::int4[]) AS o) s, LATERAL (SELECT f.old, f.created, f.updated FROM ( \
+      (SELECT l.* FROM @.log l WHERE l.collection = s.c AND l.key = s.k AND l.writer < 2 AND NOT l.open \
+        AND l.at > $4::int8 ORDER BY l.at, l.seq LIMIT 1) \
+      UNION ALL \
+      (SELECT l.* FROM @.log l WHERE l.collection = s.c AND l.key = s.k AND l.writer < 2 AND l.open \
+        AND NOT EXISTS (SELECT FROM @.log n WHERE n.collection = l.collection AND n.key = l.key AND n.writer = 0 \
+          AND n.at <= $4::int8 AND n.seq > l.seq) ORDER BY l.seq LIMIT 1)) f \
+      ORDER BY f.seq LIMIT 1) h";
 
 impl Shared {
     /// Forgets what documents were before a time, a few thousand changes at a time.

@@ -50,6 +50,7 @@ CREATE TABLE @.log (
 CREATE INDEX log_document ON @.log (collection, key, at, seq) WHERE writer < 2;
 CREATE INDEX log_at ON @.log (at);
 CREATE INDEX log_open ON @.log (seq) WHERE open;
+CREATE INDEX log_unsettled ON @.log (collection, key) WHERE open;
 CREATE TABLE @.committed (at bigint PRIMARY KEY);
 CREATE TABLE @.index (
   id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY, definition bytea NOT NULL, ready boolean NOT NULL);

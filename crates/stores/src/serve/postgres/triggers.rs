@@ -39,7 +39,8 @@ BEGIN
   INSERT INTO {side}.log (collection, key, at, writer, open, old, created, updated)
     SELECT {id}, {key}, greatest({side}.now(), coalesce(tm.updated, {adopted}) + 1), 1, true, {old},
       coalesce(tm.created, {adopted}), coalesce(tm.updated, {adopted})
-    FROM {name} t LEFT JOIN {side}.time tm ON tm.collection = {id} AND tm.key = {key};
+    FROM {name} t LEFT JOIN {side}.time tm ON tm.collection = {id} AND tm.key = {key}
+    WHERE octet_length({key}) <= {KEY_BYTES};
   DELETE FROM {side}.time WHERE collection = {id};
   RETURN NULL;
 END"
@@ -84,8 +85,7 @@ fn row_source(side: &str, id: i32, table: &Table, adopted: Micros) -> Option<Str
     let (old_key, new_key) = (key("OLD.")?, key("NEW.")?);
     let old = old_expression(&table.payload, Row::Old);
     let gone = format!(
-        "was := {old_key};
-    SELECT created, updated INTO c, u FROM {side}.time WHERE collection = {id} AND key = was;
+        "SELECT created, updated INTO c, u FROM {side}.time WHERE collection = {id} AND key = was;
     IF NOT FOUND THEN c := {adopted}; u := {adopted}; END IF;
     w := greatest({side}.now(), u + 1);
     INSERT INTO {side}.log (collection, key, at, writer, open, old, created, updated)
@@ -96,26 +96,20 @@ fn row_source(side: &str, id: i32, table: &Table, adopted: Micros) -> Option<Str
 DECLARE
   was text; now_is text; c bigint; u bigint; w bigint;
 BEGIN
-  IF TG_OP = 'UPDATE' THEN
-    IF OLD *= NEW THEN RETURN NULL; END IF;
-    now_is := {new_key};
-  END IF;
+  IF TG_OP = 'UPDATE' AND OLD *= NEW THEN RETURN NULL; END IF;
   -- Keys so long are no document's that is served, and must not make the app's own write fail.
-  IF TG_OP <> 'DELETE' AND octet_length({new_key}) > {KEY_BYTES}
-    OR TG_OP <> 'INSERT' AND octet_length({old_key}) > {KEY_BYTES} THEN
-    RETURN NULL;
-  END IF;
-  IF TG_OP <> 'INSERT' THEN
+  IF TG_OP <> 'INSERT' AND octet_length({old_key}) <= {KEY_BYTES} THEN was := {old_key}; END IF;
+  IF TG_OP <> 'DELETE' AND octet_length({new_key}) <= {KEY_BYTES} THEN now_is := {new_key}; END IF;
+  IF was IS NOT NULL THEN
     {gone}
-    IF TG_OP = 'UPDATE' AND was = now_is THEN
+    IF was = now_is THEN
       INSERT INTO {side}.time (collection, key, created, updated) VALUES ({id}, was, c, w)
         ON CONFLICT (collection, key) DO UPDATE SET updated = excluded.updated;
       RETURN NULL;
     END IF;
     DELETE FROM {side}.time WHERE collection = {id} AND key = was;
   END IF;
-  IF TG_OP <> 'DELETE' THEN
-    now_is := {new_key};
+  IF now_is IS NOT NULL THEN
     SELECT max(at) INTO u FROM {side}.log WHERE collection = {id} AND key = now_is AND writer < 2;
     w := greatest({side}.now(), coalesce(u, 0) + 1);
     INSERT INTO {side}.log (collection, key, at, writer, open) VALUES ({id}, now_is, w, 1, true);

@@ -3,7 +3,7 @@
 use super::past::{BEFORE, Old};
 use super::pipe::{Call, Step, call, pipe};
 use super::served::{Served, conditions};
-use super::{Group, LAST_COMMIT, Shared, again, bound, rows};
+use super::{Group, Shared, again, bound, rows};
 use async_trait::async_trait;
 use deadpool_postgres::{Client, ClientWrapper, Object};
 use std::ops::Bound;
@@ -15,10 +15,16 @@ use whimbrel_model::StoreError;
 
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
-/// Each changed place once, by place.
-const CHANGED: &str = "SELECT c.name, l.key, max(l.at) FROM @.log l JOIN @.collection c ON c.id = l.collection \
-    WHERE l.at > $1::int8 AND l.at <= $2::int8 AND l.writer < 2 \
-      AND (c.name > $3::text OR (c.name = $3::text AND l.key > $4::text)) \
+/// The time of the last commit of the gateway's. What others wrote is of a commit's time when one has settled it; the time
+/// of their statement says nothing of what else a view shows.
+const SHOWN: &str = "SELECT coalesce(max(at), 0) FROM @.committed";
+
+/// Each changed place once, by place. What is not settled came after every time that was given out.
+const CHANGED: &str = "SELECT c.name, l.key, max(l.at) FROM ( \
+      SELECT collection, key, at FROM @.log WHERE writer < 2 AND NOT open AND at > $1::int8 AND at <= $2::int8 \
+      UNION ALL SELECT collection, key, greatest(at, $1::int8 + 1) FROM @.log WHERE writer < 2 AND open AND $6::bool) l \
+    JOIN @.collection c ON c.id = l.collection \
+    WHERE c.name > $3::text OR (c.name = $3::text AND l.key > $4::text) \
     GROUP BY c.name, l.key ORDER BY c.name, l.key LIMIT $5::int8";
 
 pub(super) struct PgView {
@@ -42,8 +48,8 @@ impl PgView {
             client: Some(client),
             at: 0,
         };
-        let last = Call::new(shared.side.sql(LAST_COMMIT));
-        let steps = vec![Step::Plain(BEGIN), last.into()];
+        let shown = Call::new(shared.side.sql(SHOWN));
+        let steps = vec![Step::Plain(BEGIN), shown.into()];
         let answers = pipe(view.client()?, steps).await.map_err(failed)?;
         if let Some(row) = answers.last().and_then(|answer| answer.rows.first()) {
             view.at = row.try_get(0).map_err(failed)?;
@@ -148,7 +154,7 @@ impl PgView {
         at: Option<Micros>,
         lenient: bool,
     ) -> Result<Vec<Option<Stored>>, StoreError> {
-        match at.filter(|at| *at < self.at) {
+        match at {
             Some(at) => self.past(places, at, lenient).await,
             None => self.present(places, lenient).await,
         }
@@ -372,7 +378,8 @@ impl View for PgView {
             .with(until.unwrap_or(Micros::MAX))
             .with(after.0)
             .with(after.1)
-            .with(i64::from(limit));
+            .with(i64::from(limit))
+            .with(until.is_none());
         let rows = call(self.client()?, changed).await.map_err(failed)?.rows;
         let (mut places, mut times) = (Vec::new(), Vec::new());
         for row in &rows {

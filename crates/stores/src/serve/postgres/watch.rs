@@ -1,6 +1,6 @@
 //! Beginning to watch a table: its triggers, an index in the order of its keys' bytes, and what indexes must be told.
 
-use super::served::key_expression;
+use super::served::{KEY_BYTES, key_expression};
 use super::side::Side;
 use super::triggers::{ROW, TRUNCATE, Triggers};
 use crate::postgres::table::{Table, quoted};
@@ -134,7 +134,8 @@ impl Watching<'_> {
     ) -> Result<(), Error> {
         let key = key_expression(&self.table.keys, self.table.key_order, "t.").unwrap_or_default();
         let sql = format!(
-            "INSERT INTO {}.log (collection, key, at, writer, open) SELECT {}, {key}, {adopted}, 1, true FROM {} t",
+            "INSERT INTO {}.log (collection, key, at, writer, open) SELECT {}, {key}, {adopted}, 1, true FROM {} t \
+             WHERE octet_length({key}) <= {KEY_BYTES}",
             self.side.schema, self.id, self.name
         );
         transaction.batch_execute(&sql).await

@@ -440,6 +440,45 @@ async fn only_tables_that_look_like_collections_are_served_unasked() {
     assert!(error.message.contains("key"), "{error}");
 }
 
+/// TRUNCATE of one partition fires no trigger of the whole.
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_of_several_parts_are_refused() {
+    let sql = "CREATE TABLE parted (id text PRIMARY KEY, data jsonb NOT NULL) PARTITION BY HASH (id);
+        CREATE TABLE parted_0 PARTITION OF parted FOR VALUES WITH (MODULUS 1, REMAINDER 0);
+        CREATE TABLE parents (id text PRIMARY KEY, data jsonb NOT NULL);
+        CREATE TABLE children () INHERITS (parents);
+        INSERT INTO parted VALUES ('a', '{\"n\": 1}'); INSERT INTO children VALUES ('a', '{\"n\": 1}')";
+    let Some(mut subject) = over(sql, &[]).await else {
+        return;
+    };
+    for path in ["parted/a", "parents/a"] {
+        let error = subject.backend().get(&[place(path)]).await.unwrap_err();
+        assert_eq!(error.code, Code::StoreShape);
+        assert!(error.message.contains("partitioned"), "{error}");
+        let put = super::setting(&place(path), |_| Some(n(2)));
+        let error = subject.backend().commit(&[place(path)], put).await;
+        assert_eq!(error.unwrap_err().code, Code::StoreShape);
+    }
+    let view = subject.backend().view().await.unwrap();
+    assert!(view.collections().await.unwrap().is_empty());
+    drop(view);
+    // A partition by itself is a table like others: also when all of them are emptied.
+    let part = CollectionConfig {
+        table: Some("parted_0".into()),
+        ..CollectionConfig::default()
+    };
+    subject.close();
+    let options = OpenOptions {
+        collections: [("part".to_owned(), part)].into(),
+        ..OpenOptions::default()
+    };
+    let backend = serve::open(&subject.url(), &options).await.unwrap();
+    let a = backend.get(&[place("part/a")]).await.unwrap();
+    assert_eq!(number(&a[0]), Some(1));
+    subject.sql("TRUNCATE parted").await;
+    assert_eq!(paths(&noted(&backend).await.0), ["part/a"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_column_that_is_added_is_seen() {
     let sql = "CREATE TABLE people (id text PRIMARY KEY, name text); INSERT INTO people VALUES ('a', 'Ann')";

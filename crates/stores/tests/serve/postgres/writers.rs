@@ -5,7 +5,7 @@ use crate::subject::{n, now, number, place, postgres};
 use std::sync::Arc;
 use std::time::Duration;
 use whimbrel_firestore::backend::{Batch, Found, There};
-use whimbrel_model::{Guard, Key, KeyRange, Write};
+use whimbrel_model::{Guard, Key, KeyRange, StoreErrorKind, Write};
 use whimbrel_stores::OpenOptions;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,6 +54,192 @@ async fn a_transaction_that_commits_late_is_noted_all_the_same() {
     let then = view.get(&[place("users/a")], Some(between)).await.unwrap();
     assert_eq!(number(&then[0]), Some(1));
     assert!(noted(subject.backend()).await.0.is_empty());
+}
+
+/// Whoever read while the app's transaction was under way reads the same at that time for ever: before it is settled,
+/// and after.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_commits_late_is_not_in_the_past_of_who_read_before() {
+    let Some(subject) = postgres().await else {
+        return;
+    };
+    subject
+        .commit(&[("users/a", Some(n(1))), ("users/gone", Some(n(1)))])
+        .await;
+    let mut app = subject.schema().client().await;
+    let late = app.transaction().await.unwrap();
+    late.batch_execute(
+        "UPDATE users SET data = '{\"n\": 2}' WHERE id = 'a'; DELETE FROM users WHERE id = 'gone'; \
+         INSERT INTO users VALUES ('new', '{\"n\": 2}'); UPDATE users SET data = '{\"n\": 3}' WHERE id = 'a'",
+    )
+    .await
+    .unwrap();
+    let read_at = now();
+    let places = [place("users/a"), place("users/gone"), place("users/new")];
+    let numbers = |found: Vec<_>| found.iter().map(number).collect::<Vec<_>>();
+    let then = [Some(1), Some(1), None];
+    late.commit().await.unwrap();
+    let own = subject.backend().view().await.unwrap().at();
+    // What others' statements say of their times is not the time of anything that a view shows.
+    assert!(own < read_at);
+    for settled in [false, true] {
+        let view = subject.backend().view().await.unwrap();
+        let found = view.get(&places, Some(read_at)).await.unwrap();
+        assert_eq!(numbers(found), then, "{settled}");
+        let found = view.get(&places, None).await.unwrap();
+        assert_eq!(numbers(found), [Some(3), None, Some(2)]);
+        let since = view.changed(read_at, None, None, 10).await.unwrap();
+        let steps: Vec<_> = since
+            .iter()
+            .map(|change| (number(&change.before), number(&change.after)))
+            .collect();
+        let expect = [(Some(1), Some(3)), (Some(1), None), (None, Some(2))];
+        assert_eq!(steps, expect, "{settled}");
+        let until = Some(read_at);
+        assert!(view.changed(own, until, None, 10).await.unwrap().is_empty());
+        let (_, mark) = noted(subject.backend()).await;
+        assert_eq!(mark.is_none(), settled);
+        subject.settle(mark).await;
+    }
+    // The documents say the same times as the log.
+    let view = subject.backend().view().await.unwrap();
+    for path in ["users/a", "users/new"] {
+        let stored = subject.get(path).await.unwrap();
+        assert!(stored.updated > read_at && stored.updated <= view.at());
+        let before = view.get(&[place(path)], Some(stored.updated - 1)).await;
+        assert_ne!(number(&before.unwrap()[0]), number(&Some(stored)));
+    }
+    let new = subject.get("users/new").await.unwrap();
+    assert_eq!(new.created, new.updated);
+    let again = subject.set("users/a", n(4)).await;
+    let view = subject.backend().view().await.unwrap();
+    let before = view.get(&places[..1], Some(again - 1)).await.unwrap();
+    assert_eq!(number(&before[0]), Some(3));
+    assert!(before[0].as_ref().unwrap().updated > read_at);
+}
+
+/// Settled in pages, one version of a document after the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_that_are_settled_one_by_one_have_times_of_their_own() {
+    let Some(subject) = postgres().await else {
+        return;
+    };
+    subject.set("users/a", n(0)).await;
+    for i in 1..=4 {
+        let sql = format!("UPDATE users SET data = '{{\"n\": {i}}}'");
+        subject.sql(&sql).await;
+    }
+    // The gateway writes over the last of them.
+    let own = subject.set("users/a", n(9)).await;
+    subject.sql("UPDATE users SET data = '{\"n\": 5}'").await;
+    let mut settled = Vec::new();
+    loop {
+        let page = subject.backend().foreign(2).await.unwrap();
+        if page.mark.is_none() {
+            break;
+        }
+        subject.settle(page.mark).await;
+        settled.push(subject.backend().view().await.unwrap().at());
+    }
+    assert_eq!(settled.len(), 3);
+    let view = subject.backend().view().await.unwrap();
+    let a = [place("users/a")];
+    for (at, expect, updated) in [
+        (own - 1, 0, None),
+        (own, 9, Some(own)),
+        (settled[1], 9, Some(own)),
+        (settled[2] - 1, 9, Some(own)),
+        (settled[2], 5, Some(settled[2])),
+    ] {
+        let then = view.get(&a, Some(at)).await.unwrap().remove(0);
+        assert_eq!(number(&then), Some(expect), "{at} {settled:?} {own}");
+        let then = then.unwrap().updated;
+        assert!(updated.is_none_or(|updated| updated == then), "{at}");
+    }
+}
+
+/// Keys so long are no document's that is served; the app may do with them what it likes.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_too_long_to_be_served_do_not_make_the_app_fail() {
+    let sql = "CREATE TABLE users (id text PRIMARY KEY, data jsonb NOT NULL);
+        INSERT INTO users SELECT string_agg(md5(i::text), '') || repeat('x', 24), '{\"n\": 0}' FROM generate_series(1, 83) i";
+    let Some(subject) = over(sql, &[]).await else {
+        return;
+    };
+    // Of no pattern, so that the index cannot make them small.
+    let long = "(SELECT string_agg(md5((i * 7)::text), '') || repeat('x', 24) FROM generate_series(1, 83) i)";
+    subject.backend().create_index("x").await.unwrap();
+    subject
+        .commit(&[("users/a", Some(n(1))), ("users/b", Some(n(2)))])
+        .await;
+    subject
+        .sql(&format!(
+            "INSERT INTO users VALUES ({long}, '{{\"n\": 1}}'); UPDATE users SET data = '{{\"n\": 3}}' WHERE id = {long}"
+        ))
+        .await;
+    assert!(noted(subject.backend()).await.0.is_empty());
+    // From a key that is served to one that is not, and back.
+    subject
+        .sql(&format!(
+            "UPDATE users SET id = {long} || 'x' WHERE id = 'a'"
+        ))
+        .await;
+    let (changes, _) = noted(subject.backend()).await;
+    assert_eq!(paths(&changes), ["users/a"]);
+    assert_eq!(number(&changes[0].before), Some(1));
+    assert!(changes[0].after.is_none());
+    subject
+        .sql(&format!("UPDATE users SET id = 'c' WHERE id = {long} || 'x'; DELETE FROM users WHERE id = {long}"))
+        .await;
+    let (changes, _) = noted(subject.backend()).await;
+    assert_eq!(paths(&changes), ["users/a", "users/c"]);
+    subject.sql("TRUNCATE users").await;
+    let (changes, _) = noted(subject.backend()).await;
+    assert_eq!(paths(&changes), ["users/a", "users/b", "users/c"]);
+}
+
+/// The app's triggers may keep rows from being written. That is not acknowledged.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_a_trigger_swallows_is_an_error() {
+    let sql = "CREATE TABLE users (id text PRIMARY KEY, data jsonb NOT NULL);
+        INSERT INTO users VALUES ('there', '{\"n\": 1}'), ('other', '{\"n\": 1}');
+        CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+          IF coalesce(NEW.id, OLD.id) = 'other' THEN RETURN coalesce(NEW, OLD); END IF; RETURN NULL; END $$;
+        CREATE TRIGGER swallow BEFORE INSERT OR UPDATE OR DELETE ON users FOR EACH ROW EXECUTE FUNCTION swallow()";
+    let Some(subject) = over(sql, &[]).await else {
+        return;
+    };
+    for (path, to) in [
+        ("users/new", Some(2)),
+        ("users/there", Some(2)),
+        ("users/there", None),
+    ] {
+        let (swallowed, other) = (place(path), place("users/other"));
+        let touch = [swallowed.clone(), other.clone()];
+        let decide = move |found: &Found| {
+            let at = now();
+            let put = |place, to: Option<i64>| crate::subject::put(found, place, at, to.map(n));
+            Batch {
+                at,
+                documents: vec![put(&other, Some(2)), put(&swallowed, to)],
+                ..Batch::default()
+            }
+        };
+        let error = subject
+            .backend()
+            .commit(&touch, Box::new(decide))
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind, StoreErrorKind::Terminal);
+        assert!(
+            error.message.contains("nothing was written") && error.message.contains("users"),
+            "{error}"
+        );
+        let now = ["users/new", "users/there", "users/other"];
+        for (path, expect) in now.into_iter().zip([None, Some(1), Some(1)]) {
+            assert_eq!(number(&subject.get(path).await), expect, "{path}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
