@@ -14,7 +14,7 @@ use crate::derive::{Output, Unit};
 use crate::error::EngineError;
 use crate::job::{ChunkContext, Failure, Handled};
 use crate::options::Place;
-use crate::pages::batches;
+use crate::pages::{batches, size_of};
 use crate::provenance::{PROVENANCE, Provenance, Spot, provenance_body};
 use crate::seen::Seen;
 use crate::undo::UndoLog;
@@ -313,11 +313,7 @@ impl Deliverer {
             }
         }
         let size = |(_, plan): &(usize, Plan)| {
-            let bytes = plan
-                .writes
-                .iter()
-                .map(|w| w.key.size() + w.to.as_ref().map_or(0, Body::size))
-                .sum();
+            let bytes = plan.writes.iter().map(|w| size_of(w).1).sum();
             (u32::try_from(plan.writes.len()).unwrap_or(u32::MAX), bytes)
         };
         for mut batch in batches(work, self.target.store.as_ref(), size) {
@@ -352,9 +348,12 @@ impl Deliverer {
 
     /// A single unit may be larger than what the store takes at once.
     async fn write_in_parts(&self, writes: &[Write]) -> Result<Vec<WriteOutcome>, EngineError> {
+        let store = self.target.store.as_ref();
         let mut outcomes = Vec::with_capacity(writes.len());
-        for part in writes.chunks(self.target.store.limits().batch_writes.max(1) as usize) {
-            outcomes.extend(self.target.store.write(part).await?);
+        for part in batches(writes.iter().collect(), store, |write| size_of(write)) {
+            let from = outcomes.len();
+            let part = &writes[from..from + part.len()];
+            outcomes.extend(store.write(part).await?);
         }
         Ok(outcomes)
     }

@@ -1,7 +1,7 @@
 //! Where a job's documents come from, and how they are cut.
 
 use async_trait::async_trait;
-use whimbrel_model::{Key, KeyRange, Page, Store, StoreError};
+use whimbrel_model::{Body, Key, KeyRange, Page, Store, StoreError, Write};
 
 use crate::options::{JobOptions, Place};
 
@@ -114,4 +114,10 @@ pub(crate) fn batches<T>(
         }
     }
     batches
+}
+
+/// What a write counts as in [`batches`].
+pub(crate) fn size_of(write: &Write) -> (u32, usize) {
+    let body = write.to.as_ref().map_or(0, Body::size);
+    (1, write.key.size() + body)
 }

@@ -339,6 +339,29 @@ async fn one_becomes_several_and_a_second_copy_knows_them() {
     );
 }
 
+/// One source document whose target documents are together more than a commit may hold.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_unit_larger_than_a_commit_is_written_in_parts() {
+    let Some(world) = World::new().await else {
+        return;
+    };
+    let file = sqlite(world.dir.path(), "file.db").await;
+    let text = "x".repeat(900_000);
+    let messages = vec![text.as_str(); 12];
+    let chat = serde_json::json!({ "title": "long", "messages": messages });
+    fill(&file, "chats", [(Key::text("long"), chat.to_string())]).await;
+    let job = || CopyJob {
+        target: place(&world.app, "app", "messages"),
+        rule: split(),
+        ..job(&file, &world.app, "chats")
+    };
+    let first = world.engine.copy(job()).await.unwrap().counts;
+    assert_eq!((first.written, first.quarantined), (1, 0));
+    assert_eq!(dump(&world.app, "messages").await.len(), 12);
+    let again = world.engine.copy(job()).await.unwrap().counts;
+    assert_eq!((again.written, again.unchanged), (0, 1));
+}
+
 /// Numbers become ids as texts, and are found again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn numbered_documents_are_copied_and_found_again() {

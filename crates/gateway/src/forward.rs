@@ -27,8 +27,9 @@ pub trait Upstream: Send + Sync + 'static {
     /// There are none, or none now (transient); nothing is called.
     async fn credentials(&self) -> Result<HeaderMap, StoreError>;
 
-    /// The last credentials were refused: others are wanted for the next call.
-    async fn refused(&self);
+    /// A call with these credentials was refused: others are wanted for the next one. Somebody may have renewed them
+    /// meanwhile.
+    async fn refused(&self, credentials: &HeaderMap);
 }
 
 /// Answers every call with what an [`Upstream`] answers.
@@ -66,7 +67,7 @@ async fn forward(
     for name in credentials.keys() {
         headers.remove(name);
     }
-    headers.extend(credentials);
+    headers.extend(credentials.clone());
     // Only the path goes along: the channel knows whom it calls.
     let path = request.uri().path_and_query().cloned();
     *request.uri_mut() = path.map_or_else(Default::default, Into::into);
@@ -79,7 +80,7 @@ async fn forward(
         .map_err(|error| unreachable(&error))?;
     let status = Status::from_header_map(response.headers());
     if status.is_some_and(|status| status.code() == Code::Unauthenticated) {
-        upstream.refused().await;
+        upstream.refused(&credentials).await;
     }
     Ok(response)
 }

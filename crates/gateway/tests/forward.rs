@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::{BodyExt, StreamBody};
 use serde_json::{Value as Json, json};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use support::{DATABASE, Running, http};
@@ -29,8 +29,11 @@ struct To {
     channel: Channel,
     /// `None`: there are no credentials.
     token: Option<&'static str>,
-    refused: Arc<AtomicU64>,
+    refused: Refused,
 }
+
+/// The credentials that were refused, in order.
+type Refused = Arc<Mutex<Vec<HeaderMap>>>;
 
 #[async_trait]
 impl Upstream for To {
@@ -49,8 +52,8 @@ impl Upstream for To {
         Ok(headers)
     }
 
-    async fn refused(&self) {
-        self.refused.fetch_add(1, Ordering::SeqCst);
+    async fn refused(&self, credentials: &HeaderMap) {
+        self.refused.lock().unwrap().push(credentials.clone());
     }
 }
 
@@ -317,7 +320,7 @@ async fn refused_credentials_are_renewed() {
     let calls = whimbrel_gateway::server::local(support::Mock(Arc::default()));
     let upstream = Running::start(calls, Access::Token(token)).await;
     let endpoint = Endpoint::from_shared(format!("http://{}", upstream.address)).unwrap();
-    let refused = Arc::<AtomicU64>::default();
+    let refused = Refused::default();
     let to = To {
         channel: endpoint.connect_lazy(),
         token: Some("Bearer expired"),
@@ -327,7 +330,9 @@ async fn refused_credentials_are_renewed() {
     let mut client = FirestoreClient::new(server.channel().await);
     let error = client.commit(CommitRequest::default()).await.unwrap_err();
     assert_eq!(error.code(), Code::Unauthenticated);
-    assert_eq!(refused.load(Ordering::SeqCst), 1);
+    let refused = refused.lock().unwrap();
+    assert_eq!(refused.len(), 1);
+    assert_eq!(refused[0]["authorization"], "Bearer expired");
 }
 
 /// Whether a test against an independent emulator can be done: its `host:port`.

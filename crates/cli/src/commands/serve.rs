@@ -238,8 +238,10 @@ impl forward::Upstream for Upstream {
         Ok(ours.collect())
     }
 
-    async fn refused(&self) {
-        self.0.renew().await;
+    async fn refused(&self, credentials: &forward::HeaderMap) {
+        if let Some(authorization) = credentials.get("authorization") {
+            self.0.refused(authorization.as_bytes()).await;
+        }
     }
 }
 

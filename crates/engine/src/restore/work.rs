@@ -1,13 +1,13 @@
 //! Writes a chunk's documents into the target.
 
 use async_trait::async_trait;
-use whimbrel_model::{Body, Code, Counts, DocError, Document, Guard, Page, Write, WriteOutcome};
+use whimbrel_model::{Code, Counts, DocError, Document, Guard, Page, Write, WriteOutcome};
 
 use super::compare::{Found, compare, in_the_way};
 use crate::error::EngineError;
 use crate::job::{ChunkContext, Failure, Handled, Work};
 use crate::options::Place;
-use crate::pages::batches;
+use crate::pages::{batches, size_of};
 
 /// How often a document that changes meanwhile is decided anew.
 const ROUNDS: u32 = 8;
@@ -83,12 +83,8 @@ impl RestoreWork {
         cx: &ChunkContext,
         handled: &mut Handled,
     ) -> Result<Vec<Document>, EngineError> {
-        let size = |write: &Write| {
-            let body = write.to.as_ref().map_or(0, Body::size);
-            (1, write.key.size() + body)
-        };
         let mut lost = Vec::new();
-        for batch in batches(writes, self.target.store.as_ref(), size) {
+        for batch in batches(writes, self.target.store.as_ref(), size_of) {
             let outcomes = self.target.store.write(&batch).await?;
             for (write, outcome) in batch.into_iter().zip(outcomes) {
                 match outcome {

@@ -3,6 +3,7 @@
 use super::error::{self, read_error};
 use super::upstream::Upstream;
 use backon::{BackoffBuilder, ExponentialBuilder};
+use prost_types::Timestamp;
 use std::future::Future;
 use std::time::Duration;
 use tonic::metadata::MetadataMap;
@@ -42,6 +43,8 @@ pub(super) fn with<T>(metadata: MetadataMap, message: T) -> Request<T> {
 #[derive(Clone, Debug)]
 pub(super) struct Calls {
     pub upstream: Upstream,
+    /// The instant that a snapshot shows: what is read is as of it.
+    pub read_time: Option<Timestamp>,
 }
 
 impl Calls {
@@ -73,7 +76,7 @@ impl Calls {
                 Err(status) if status.code() == Code::Unauthenticated && !renewed => {
                     renewed = true;
                     if let Some(refused) = &authorization {
-                        self.upstream.refused(refused).await;
+                        self.upstream.refused(refused.as_encoded_bytes()).await;
                     }
                 }
                 answer => return Ok(answer),
@@ -92,8 +95,13 @@ impl Calls {
     {
         match self.try_read(call).await? {
             Ok(answer) => Ok(answer),
-            Err(status) => Err(read_error(self.name(), doing, &status)),
+            Err(status) => Err(self.read_error(doing, &status)),
         }
+    }
+
+    /// Of a call that read.
+    pub(super) fn read_error(&self, doing: &str, status: &Status) -> StoreError {
+        read_error(self.name(), doing, status, self.read_time.is_some())
     }
 
     /// The same, where the caller has something to make of the server's refusal.

@@ -24,6 +24,9 @@ const SIGNED_FOR: Duration = Duration::from_secs(3600);
 /// A token is renewed so long before its end, or for the last quarter of a short life.
 const RENEWED_BEFORE: Duration = Duration::from_secs(300);
 
+/// From the beginning of a renewal to that of the next, while the former token is good.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(15);
+
 /// Gives tokens, and keeps the last one until it is near its end.
 pub(super) struct Credentials {
     store: String,
@@ -135,7 +138,8 @@ impl Credentials {
         }
     }
 
-    /// A token that is good for some minutes at least. One caller renews it, the others wait.
+    /// A token that is good for some minutes at least. One caller renews it; the others take the former one while it is
+    /// good, and else wait.
     ///
     /// # Errors
     /// Transient where Google does not answer; otherwise the credentials are not good.
@@ -145,31 +149,49 @@ impl Credentials {
         }
         let mut kept = self.kept.lock().await;
         let now = Instant::now();
-        if let Some(kept) = kept.as_ref().filter(|kept| now < kept.renew_at) {
-            return Ok(kept.token.clone());
+        let Some(former) = kept.as_mut().filter(|kept| now < kept.ends_at) else {
+            let (token, renewed) = self.renewed().await?;
+            *kept = Some(renewed);
+            return Ok(token);
+        };
+        let token = former.token.clone();
+        if now < former.renew_at {
+            return Ok(token);
         }
-        match self.fetch().await {
-            Ok(token) => {
-                let early = RENEWED_BEFORE.min(token.good_for / 4);
-                *kept = Some(Kept {
-                    token: token.value.clone(),
-                    renew_at: now + (token.good_for - early),
-                    ends_at: now + token.good_for,
-                });
-                Ok(token.value)
+        former.renew_at = now + RENEWAL_PAUSE;
+        let ends_at = former.ends_at;
+        drop(kept);
+        match self.renewed().await {
+            Ok((token, renewed)) => {
+                *self.kept.lock().await = Some(renewed);
+                Ok(token)
             }
             // What is still good tides over a moment's trouble.
-            Err(error) => match kept.as_ref().filter(|kept| now < kept.ends_at) {
-                Some(kept) => Ok(kept.token.clone()),
-                None => Err(error),
-            },
+            Err(_) if Instant::now() < ends_at => Ok(token),
+            Err(error) => Err(error),
         }
     }
 
-    /// The server refused the token: the next one is a new one.
-    pub(super) async fn forget(&self, refused: &str) {
+    async fn renewed(&self) -> Result<(String, Kept), StoreError> {
+        // Its life began when it was asked for, at the earliest.
+        let now = Instant::now();
+        let token = self.fetch().await?;
+        let early = RENEWED_BEFORE.min(token.good_for / 4);
+        let kept = Kept {
+            token: token.value.clone(),
+            renew_at: now + (token.good_for - early),
+            ends_at: now + token.good_for,
+        };
+        Ok((token.value, kept))
+    }
+
+    /// The server refused this token: the next one is a new one.
+    pub(super) async fn forget(&self, refused: &[u8]) {
         let mut kept = self.kept.lock().await;
-        if kept.as_ref().is_some_and(|kept| kept.token == refused) {
+        if kept
+            .as_ref()
+            .is_some_and(|kept| kept.token.as_bytes() == refused)
+        {
             *kept = None;
         }
     }

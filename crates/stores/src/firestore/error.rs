@@ -7,12 +7,12 @@ use whimbrel_model::{Code, StoreError, StoreErrorKind};
 /// The server's own words are cut here.
 const WORDS: usize = 400;
 
-/// Of a call that read: it can be made again.
-pub(super) fn read_error(store: &str, doing: &str, status: &Status) -> StoreError {
+/// Of a call that read: it can be made again. `past`: it asked for what was at an instant.
+pub(super) fn read_error(store: &str, doing: &str, status: &Status, past: bool) -> StoreError {
     let (kind, code) = classify(status);
     let hint = match status.code() {
-        // What a read is refused for is its time, mostly.
-        Rpc::FailedPrecondition | Rpc::InvalidArgument => {
+        // What such a read is refused for is its time, mostly.
+        Rpc::FailedPrecondition | Rpc::InvalidArgument if past => {
             "; a snapshot can be read for an hour, and for days with point-in-time recovery and read_time=minute"
         }
         _ => hint(status),
@@ -30,33 +30,45 @@ pub(super) fn commit_error(store: &str, status: &Status) -> StoreError {
         );
         return StoreError::new(StoreErrorKind::Unknown, Code::StoreUnknown, store, message);
     }
+    unwritten_error(store, status)
+}
+
+/// Of a commit that did not happen.
+pub(super) fn unwritten_error(store: &str, status: &Status) -> StoreError {
     let (kind, code) = classify(status);
     let said = match status.code() {
-        Rpc::InvalidArgument | Rpc::FailedPrecondition | Rpc::AlreadyExists | Rpc::Aborted => {
-            // These may quote what was written.
-            status.code().to_string()
-        }
-        _ => words(status),
+        Rpc::PermissionDenied
+        | Rpc::Unauthenticated
+        | Rpc::NotFound
+        | Rpc::ResourceExhausted
+        | Rpc::Unavailable
+        | Rpc::Unimplemented => words(status),
+        // The others may quote what was to be written.
+        code => code.to_string(),
     };
     let message = format!("writing: {said}; nothing was written{}", hint(status));
     StoreError::new(kind, code, store, message)
 }
 
 /// Whether the commit certainly did not happen.
-fn is_settled(status: &Status) -> bool {
-    match status.code() {
-        Rpc::InvalidArgument
-        | Rpc::NotFound
-        | Rpc::AlreadyExists
-        | Rpc::PermissionDenied
-        | Rpc::Unauthenticated
-        | Rpc::ResourceExhausted
-        | Rpc::FailedPrecondition
-        | Rpc::Aborted
-        | Rpc::Unimplemented => true,
-        Rpc::Unavailable => never_sent(status),
-        _ => false,
+pub(super) fn is_settled(status: &Status) -> bool {
+    // A status with a cause was made on this side: of a connection that broke after the commit was sent, whatever
+    // its code.
+    if status.source().is_some() {
+        return never_sent(status);
     }
+    matches!(
+        status.code(),
+        Rpc::InvalidArgument
+            | Rpc::NotFound
+            | Rpc::AlreadyExists
+            | Rpc::PermissionDenied
+            | Rpc::Unauthenticated
+            | Rpc::ResourceExhausted
+            | Rpc::FailedPrecondition
+            | Rpc::Aborted
+            | Rpc::Unimplemented
+    )
 }
 
 /// Whether there was no connection to send it over.
@@ -119,5 +131,30 @@ fn hint(status: &Status) -> &'static str {
         Rpc::Unauthenticated => "; the credentials are not accepted",
         Rpc::NotFound => "; is the database's id right?",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    /// Codes that a broken connection leaves behind are no word of the server's.
+    #[test]
+    fn what_this_side_made_up_settles_nothing() {
+        for code in [
+            Rpc::ResourceExhausted,
+            Rpc::PermissionDenied,
+            Rpc::Unavailable,
+            Rpc::Aborted,
+        ] {
+            let theirs = Status::new(code, "no");
+            assert_eq!(is_settled(&theirs), code != Rpc::Unavailable, "{code:?}");
+            let mut ours = theirs.clone();
+            ours.set_source(std::sync::Arc::new(io::Error::other("enhance your calm")));
+            assert!(!is_settled(&ours), "{code:?}");
+            let error = commit_error("firestore://p", &ours);
+            assert_eq!(error.kind, StoreErrorKind::Unknown, "{code:?}");
+        }
     }
 }

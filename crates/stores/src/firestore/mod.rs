@@ -40,7 +40,13 @@ use whimbrel_model::{
 
 /// What Google's own clients took for the most that a commit may hold.
 const BATCH_WRITES: u32 = 500;
-const BATCH_BYTES: usize = 8 << 20;
+/// Far below what a commit may hold, because both a request and a transaction end at 10 MiB: on the wire documents take
+/// up to three times as many bytes as in the model (numbers, references with the database's name), and a
+/// transaction holds their index entries, too.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// Whether it exists does not matter; nobody writes it.
+const NO_DOCUMENT: &str = "whimbrel/now";
 
 /// Opens a Firestore database.
 ///
@@ -52,13 +58,13 @@ pub async fn open(url: &str, options: &OpenOptions) -> Result<Arc<dyn Store>, St
     let store = FirestoreStore {
         calls: Calls {
             upstream: Upstream::to(address)?,
+            read_time: None,
         },
         shared: Arc::new(Shared {
             options: options.clone(),
             ramp,
             known: Mutex::default(),
         }),
-        read_time: None,
     };
     store.now().await?;
     Ok(Arc::new(store))
@@ -68,8 +74,6 @@ pub async fn open(url: &str, options: &OpenOptions) -> Result<Arc<dyn Store>, St
 pub(crate) struct FirestoreStore {
     calls: Calls,
     shared: Arc<Shared>,
-    /// The instant that a snapshot shows.
-    read_time: Option<Timestamp>,
 }
 
 #[derive(Debug)]
@@ -95,7 +99,7 @@ impl FirestoreStore {
     }
 
     fn writable(&self) -> Result<(), StoreError> {
-        let why = match (self.read_time, self.shared.options.read_only) {
+        let why = match (self.calls.read_time, self.shared.options.read_only) {
             (Some(_), _) => "a snapshot is for reading only; nothing was written",
             (_, true) => "the store was opened for reading only; nothing was written",
             _ => return Ok(()),
@@ -149,8 +153,7 @@ impl FirestoreStore {
         let database = self.calls.upstream.database();
         let request = BatchGetDocumentsRequest {
             database: database.to_string(),
-            // Whether it exists does not matter.
-            documents: vec![database.document("whimbrel/now")],
+            documents: vec![database.document(NO_DOCUMENT)],
             ..BatchGetDocumentsRequest::default()
         };
         let now = self
@@ -298,7 +301,7 @@ impl Store for FirestoreStore {
     }
 
     async fn snapshot(&self) -> Result<Option<Arc<dyn Store>>, StoreError> {
-        let mut at = match self.read_time {
+        let mut at = match self.calls.read_time {
             Some(at) => at,
             None => self.now().await?,
         };
@@ -308,10 +311,9 @@ impl Store for FirestoreStore {
                 nanos: 0,
             };
         }
-        Ok(Some(Arc::new(Self {
-            read_time: Some(at),
-            ..self.clone()
-        })))
+        let mut snapshot = self.clone();
+        snapshot.calls.read_time = Some(at);
+        Ok(Some(Arc::new(snapshot)))
     }
 }
 

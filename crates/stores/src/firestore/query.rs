@@ -3,8 +3,8 @@
 use super::calls::{Calls, with};
 use super::names::Collection;
 use prost::Message as _;
-use prost_types::Timestamp;
-use tonic::Status;
+use std::time::Duration;
+use tonic::{Code, Status};
 use whimbrel_firestore::DatabaseName;
 use whimbrel_firestore::v1::structured_aggregation_query::{Aggregation, aggregation};
 use whimbrel_firestore::v1::structured_query::{
@@ -12,9 +12,10 @@ use whimbrel_firestore::v1::structured_query::{
 };
 use whimbrel_firestore::v1::value::ValueType;
 use whimbrel_firestore::v1::{
-    Cursor, Document, PartitionQueryRequest, RunAggregationQueryRequest, RunQueryRequest,
-    StructuredAggregationQuery, StructuredQuery, Value, partition_query_request,
-    run_aggregation_query_request, run_query_request, structured_aggregation_query,
+    Cursor, Document, PartitionQueryRequest, RunAggregationQueryRequest,
+    RunAggregationQueryResponse, RunQueryRequest, StructuredAggregationQuery, StructuredQuery,
+    Value, partition_query_request, run_aggregation_query_request, run_query_request,
+    structured_aggregation_query,
 };
 use whimbrel_model::StoreError;
 
@@ -22,6 +23,10 @@ use whimbrel_model::StoreError;
 const NAME: &str = "__name__";
 /// What the only aggregation is called.
 const COUNT: &str = "n";
+/// What is not done where counting fails.
+pub(super) const COUNTS: &str = "counting documents";
+/// How long one count may take: less than a call.
+const COUNTING: Duration = Duration::from_secs(45);
 
 /// A walk along the names of a collection, or of all there are.
 #[derive(Clone, Debug)]
@@ -117,11 +122,10 @@ impl Calls {
     pub(super) async fn rows(
         &self,
         walk: &Walk<'_>,
-        at: Option<Timestamp>,
         limit: usize,
         bytes: usize,
     ) -> Result<Rows, StoreError> {
-        self.read("reading documents", self.row_call(walk, at, limit, bytes))
+        self.read("reading documents", self.row_call(walk, limit, bytes))
             .await
     }
 
@@ -129,17 +133,14 @@ impl Calls {
     pub(super) async fn try_rows(
         &self,
         walk: &Walk<'_>,
-        at: Option<Timestamp>,
         limit: usize,
     ) -> Result<Result<Rows, Status>, StoreError> {
-        self.try_read(self.row_call(walk, at, limit, usize::MAX))
-            .await
+        self.try_read(self.row_call(walk, limit, usize::MAX)).await
     }
 
     fn row_call(
         &self,
         walk: &Walk<'_>,
-        at: Option<Timestamp>,
         limit: usize,
         bytes: usize,
     ) -> impl Fn(
@@ -159,7 +160,9 @@ impl Calls {
                     ..walk.query(database)
                 },
             )),
-            consistency_selector: at.map(run_query_request::ConsistencySelector::ReadTime),
+            consistency_selector: self
+                .read_time
+                .map(run_query_request::ConsistencySelector::ReadTime),
             ..RunQueryRequest::default()
         };
         move |mut client, metadata| {
@@ -186,12 +189,8 @@ impl Calls {
         }
     }
 
-    /// How many documents a walk has.
-    pub(super) async fn counted(
-        &self,
-        walk: &Walk<'_>,
-        at: Option<Timestamp>,
-    ) -> Result<u64, StoreError> {
+    /// How many documents a walk has; `None` where the server does not count them within [`COUNTING`].
+    pub(super) async fn counted(&self, walk: &Walk<'_>) -> Result<Option<u64>, StoreError> {
         let database = self.upstream.database();
         let count = Aggregation {
             alias: COUNT.to_owned(),
@@ -208,28 +207,29 @@ impl Calls {
             query_type: Some(
                 run_aggregation_query_request::QueryType::StructuredAggregationQuery(query),
             ),
-            consistency_selector: at
+            consistency_selector: self
+                .read_time
                 .map(run_aggregation_query_request::ConsistencySelector::ReadTime),
             ..RunAggregationQueryRequest::default()
         };
-        self.read("counting documents", |mut client, metadata| {
+        self.read(COUNTS, |mut client, metadata| {
             let request = with(metadata, request.clone());
             async move {
-                let mut stream = client.run_aggregation_query(request).await?.into_inner();
-                let mut count = 0;
-                while let Some(answer) = stream.message().await? {
-                    let value = answer
-                        .result
-                        .as_ref()
-                        .and_then(|r| r.aggregate_fields.get(COUNT));
-                    if let Some(Value {
-                        value_type: Some(ValueType::IntegerValue(n)),
-                    }) = value
-                    {
-                        count = u64::try_from(*n).unwrap_or(0);
+                let counting = async {
+                    let mut stream = client.run_aggregation_query(request).await?.into_inner();
+                    let mut count = 0;
+                    while let Some(answer) = stream.message().await? {
+                        count = count_of(&answer).unwrap_or(count);
                     }
+                    Ok::<_, Status>(count)
+                };
+                match tokio::time::timeout(COUNTING, counting).await {
+                    Ok(Ok(count)) => Ok(Some(count)),
+                    // Asking for the same again would take as long again.
+                    Err(_) => Ok(None),
+                    Ok(Err(status)) if status.code() == Code::DeadlineExceeded => Ok(None),
+                    Ok(Err(status)) => Err(status),
                 }
-                Ok(count)
             }
         })
         .await
@@ -240,7 +240,6 @@ impl Calls {
     pub(super) async fn split_points(
         &self,
         collection: &Collection,
-        at: Option<Timestamp>,
         points: u32,
     ) -> Result<Option<Vec<String>>, StoreError> {
         let database = self.upstream.database();
@@ -258,7 +257,9 @@ impl Calls {
             parent: database.documents(),
             partition_count: i64::from(points),
             query_type: Some(partition_query_request::QueryType::StructuredQuery(query)),
-            consistency_selector: at.map(partition_query_request::ConsistencySelector::ReadTime),
+            consistency_selector: self
+                .read_time
+                .map(partition_query_request::ConsistencySelector::ReadTime),
             ..PartitionQueryRequest::default()
         };
         let mut names = Vec::new();
@@ -269,10 +270,10 @@ impl Calls {
             };
             let answer = match self.try_read(call).await? {
                 Ok(answer) => answer,
-                Err(status) if status.code() == tonic::Code::Unimplemented => return Ok(None),
+                Err(status) if status.code() == Code::Unimplemented => return Ok(None),
                 Err(status) => {
                     let doing = "cutting the collection into parts";
-                    return Err(super::error::read_error(self.name(), doing, &status));
+                    return Err(self.read_error(doing, &status));
                 }
             };
             let values = answer
@@ -288,5 +289,13 @@ impl Calls {
             }
             request.page_token = answer.next_page_token;
         }
+    }
+}
+
+fn count_of(answer: &RunAggregationQueryResponse) -> Option<u64> {
+    let value = answer.result.as_ref()?.aggregate_fields.get(COUNT)?;
+    match value.value_type {
+        Some(ValueType::IntegerValue(n)) => u64::try_from(n).ok(),
+        _ => None,
     }
 }

@@ -2,10 +2,11 @@
 
 use super::calls::with;
 use super::names::{self, Collection};
-use super::query::{Rows, Walk};
+use super::query::{COUNTS, Rows, Walk};
 use super::{FirestoreStore, revision};
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
+use tonic::Status;
 use whimbrel_firestore::v1::{self, BatchGetDocumentsRequest, ListCollectionIdsRequest};
 use whimbrel_firestore::v1::{
     DocumentMask, batch_get_documents_request, batch_get_documents_response,
@@ -21,6 +22,8 @@ const NAMES: usize = 3000;
 const GETS: usize = 300;
 /// Whoever only wants to know about how many there are does not wait longer.
 const SOON: Duration = Duration::from_secs(5);
+/// Into how many parts a range is cut that the server does not count in time.
+const COUNTED_PARTS: u32 = 16;
 /// Where the server does not cut a collection, its keys are sampled: at most so many are kept.
 const SAMPLES: usize = 4096;
 /// A collection that the server does not cut although it could is small. Only so many names are looked at.
@@ -40,8 +43,7 @@ impl FirestoreStore {
         while size < bytes.max(1) && page.documents.len() < limit {
             let wanted = limit - page.documents.len();
             let left = bytes.saturating_sub(size).max(1);
-            let Rows { documents, ended } =
-                self.calls.rows(&walk, self.read_time, wanted, left).await?;
+            let Rows { documents, ended } = self.calls.rows(&walk, wanted, left).await?;
             let last = documents.last().and_then(|last| self.path(last));
             for document in documents {
                 // Others have the same last collection id, but lie elsewhere.
@@ -137,6 +139,7 @@ impl FirestoreStore {
                     field_paths: vec!["__name__".to_owned()],
                 }),
                 consistency_selector: self
+                    .calls
                     .read_time
                     .map(batch_get_documents_request::ConsistencySelector::ReadTime),
                 ..BatchGetDocumentsRequest::default()
@@ -178,11 +181,11 @@ impl FirestoreStore {
         collection: &Collection,
         range: &KeyRange,
     ) -> Result<u64, StoreError> {
-        let walk = self.walk(collection, range)?;
         if !collection.is_nested() {
-            return self.calls.counted(&walk, self.read_time).await;
+            return self.counted_by_parts(collection, range).await;
         }
         // The server counts all collections of the same last id: only the names tell them apart.
+        let walk = self.walk(collection, range)?;
         let mut count = 0;
         self.each_key(collection, walk, &mut |_| {
             count += 1;
@@ -192,11 +195,36 @@ impl FirestoreStore {
         Ok(count)
     }
 
+    /// What takes the server too long to count at once is counted part by part.
+    async fn counted_by_parts(
+        &self,
+        collection: &Collection,
+        range: &KeyRange,
+    ) -> Result<u64, StoreError> {
+        let mut count = 0;
+        let mut open = vec![range.clone()];
+        while let Some(range) = open.pop() {
+            let walk = self.walk(collection, &range)?;
+            if let Some(some) = self.calls.counted(&walk).await? {
+                count += some;
+                continue;
+            }
+            let parts = self.cut(collection, &range, COUNTED_PARTS).await?;
+            // What is no smaller will take as long.
+            if parts.len() == 1 {
+                let status = Status::deadline_exceeded("no answer in time");
+                return Err(self.calls.read_error(COUNTS, &status));
+            }
+            open.extend(parts);
+        }
+        Ok(count)
+    }
+
     /// About how many documents there are, if the server has counted them soon.
     pub(super) async fn estimate(&self, collection: &Collection) -> Option<u64> {
         let walk = Walk::of(collection);
-        let counting = self.calls.counted(&walk, self.read_time);
-        tokio::time::timeout(SOON, counting).await.ok()?.ok()
+        let counting = self.calls.counted(&walk);
+        tokio::time::timeout(SOON, counting).await.ok()?.ok()?
     }
 
     /// Calls `see` with every key of a walk, until it says that it has seen enough. Says whether it saw all.
@@ -208,10 +236,7 @@ impl FirestoreStore {
     ) -> Result<bool, StoreError> {
         walk.names_only = true;
         loop {
-            let Rows { documents, ended } = self
-                .calls
-                .rows(&walk, self.read_time, NAMES, usize::MAX)
-                .await?;
+            let Rows { documents, ended } = self.calls.rows(&walk, NAMES, usize::MAX).await?;
             for document in &documents {
                 let path = self.path(document).unwrap_or_default();
                 if let Some(key) = collection.key_of(&path)
@@ -236,9 +261,7 @@ impl FirestoreStore {
         let walk = self.walk(collection, range)?;
         let points = if parts > 1 {
             let points = parts - 1;
-            self.calls
-                .split_points(collection, self.read_time, points)
-                .await?
+            self.calls.split_points(collection, points).await?
         } else {
             Some(Vec::new())
         };
@@ -311,7 +334,7 @@ impl FirestoreStore {
         };
         let mut limit = 1;
         loop {
-            let rows = match self.calls.try_rows(&back, self.read_time, limit).await? {
+            let rows = match self.calls.try_rows(&back, limit).await? {
                 Ok(rows) => rows,
                 // Google wants an index for the way back. Then the way there is gone to its end.
                 Err(_) => break,
@@ -372,6 +395,7 @@ impl FirestoreStore {
         let mut request = ListCollectionIdsRequest {
             parent: self.calls.upstream.database().documents(),
             consistency_selector: self
+                .calls
                 .read_time
                 .map(list_collection_ids_request::ConsistencySelector::ReadTime),
             ..ListCollectionIdsRequest::default()
@@ -403,10 +427,7 @@ impl FirestoreStore {
             descending: false,
         };
         loop {
-            let Rows { documents, ended } = self
-                .calls
-                .rows(&walk, self.read_time, NAMES, usize::MAX)
-                .await?;
+            let Rows { documents, ended } = self.calls.rows(&walk, NAMES, usize::MAX).await?;
             for document in &documents {
                 let path = self.path(document).filter(|path| is_document_path(path));
                 if let Some(place) = path.as_deref().and_then(Place::of_path)

@@ -95,7 +95,8 @@ fn is_header(token: &str) -> bool {
 fn trouble(error: &ureq::Error) -> Trouble {
     let (why, passing) = match error {
         ureq::Error::Timeout(_) => ("no answer in time".to_owned(), true),
-        ureq::Error::HostNotFound => ("its host is not known".to_owned(), false),
+        // Whoever cannot be reached has refused nothing: its name may be found again in a moment.
+        ureq::Error::HostNotFound => ("its host is not known".to_owned(), true),
         ureq::Error::ConnectionFailed => ("no connection".to_owned(), true),
         ureq::Error::Io(error) => (format!("the connection failed ({})", error.kind()), true),
         ureq::Error::Tls(_) | ureq::Error::Rustls(_) => {

@@ -94,18 +94,11 @@ impl Upstream {
         Ok(self.metadata().await?.into_headers())
     }
 
-    /// The server refused the last token (UNAUTHENTICATED): the next headers have a new one.
-    pub async fn renew(&self) {
-        if let Ok(token) = self.credentials.token().await {
-            self.credentials.forget(&token).await;
-        }
-    }
-
-    /// The same, where the refused metadata are known: a token that somebody renewed meanwhile stays.
-    pub(super) async fn refused(&self, authorization: &MetadataValue<Ascii>) {
-        let text = authorization.to_str().unwrap_or_default();
-        let token = text.strip_prefix("Bearer ").unwrap_or_default();
-        self.credentials.forget(token).await;
+    /// The server refused a call (UNAUTHENTICATED) with this `authorization`: the next headers have another. A token that
+    /// was renewed meanwhile stays.
+    pub async fn refused(&self, authorization: &[u8]) {
+        let token = authorization.strip_prefix(b"Bearer ");
+        self.credentials.forget(token.unwrap_or_default()).await;
     }
 
     pub(super) async fn metadata(&self) -> Result<MetadataMap, StoreError> {

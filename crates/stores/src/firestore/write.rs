@@ -2,22 +2,22 @@
 //!
 //! A guard is a precondition, and a Commit with one that does not hold fails as a whole, without a word on
 //! which it was. So the guards are looked at, those that are lost are taken out, and the others are
-//! committed anew under theirs: whoever wrote in between is noticed again.
+//! committed anew under theirs: whoever wrote in between is noticed again. A document that the server does not take is
+//! found in the same way, by commits that cannot happen.
 
-use super::calls::{pauses, with};
-use super::error::commit_error;
+use super::calls::{Client, pauses, with};
+use super::error::{commit_error, is_settled, unwritten_error};
 use super::names::Collection;
-use super::{FirestoreStore, fit, revision};
+use super::{FirestoreStore, NO_DOCUMENT, fit, revision};
 use prost::Message as _;
 use std::collections::{BTreeSet, HashMap};
+use tonic::metadata::MetadataMap;
 use tonic::{Code as Rpc, Status};
 use whimbrel_firestore::v1::{self, CommitRequest, Precondition, precondition, write};
-use whimbrel_model::{Code, Guard, Refusal, StoreError, StoreErrorKind, Write, WriteOutcome};
+use whimbrel_model::{Guard, Refusal, StoreError, Write, WriteOutcome};
 
 /// Bytes of a request: Google takes 10 MiB.
 const REQUEST_BYTES: usize = 9 << 20;
-/// How often a batch is committed anew because guards were lost meanwhile.
-const ROUNDS: usize = 20;
 
 /// A write that may be sent.
 struct Ready<'a> {
@@ -28,7 +28,7 @@ struct Ready<'a> {
     write: v1::Write,
 }
 
-/// What became of a request's writes.
+/// What became of the batch's writes.
 type Outcomes = Vec<Option<WriteOutcome>>;
 
 impl FirestoreStore {
@@ -38,30 +38,23 @@ impl FirestoreStore {
         writes: &[Write],
     ) -> Result<Vec<WriteOutcome>, StoreError> {
         let mut outcomes: Outcomes = vec![None; writes.len()];
-        let mut requests: Vec<Vec<Ready>> = Vec::new();
-        let mut size = 0;
+        let mut open: Vec<Ready> = Vec::with_capacity(writes.len());
         for (index, write) in writes.iter().enumerate() {
-            let ready = match self.prepare(collections, index, write) {
-                Ok(ready) => ready,
-                Err(outcome) => {
-                    outcomes[index] = Some(outcome);
-                    continue;
-                }
-            };
-            let bytes = ready.write.encoded_len() + 8;
-            size += bytes;
-            match requests.last_mut() {
-                Some(request) if size <= REQUEST_BYTES => request.push(ready),
-                _ => {
-                    size = bytes;
-                    requests.push(vec![ready]);
-                }
+            match self.prepare(collections, index, write) {
+                Ok(ready) => open.push(ready),
+                Err(outcome) => outcomes[index] = Some(outcome),
             }
         }
-        let mut applied = false;
-        for request in requests {
-            self.commit(request, &mut outcomes, &mut applied).await?;
+        let bytes: usize = open.iter().map(|one| one.write.encoded_len() + 8).sum();
+        if bytes > REQUEST_BYTES {
+            let message = format!(
+                "writing: a batch of {} documents takes {bytes} bytes, and a commit at most {REQUEST_BYTES}; nothing was \
+                 written; smaller batches (--batch) will do",
+                open.len()
+            );
+            return Err(self.failed(message));
         }
+        self.commit(open, &mut outcomes).await?;
         Ok(outcomes
             .into_iter()
             .map(|outcome| outcome.unwrap_or(WriteOutcome::Lost))
@@ -108,98 +101,106 @@ impl FirestoreStore {
                 revision::time(revision).ok_or(WriteOutcome::Lost)?,
             )),
         };
+        let ready = v1::Write {
+            operation: Some(operation),
+            current_document: condition.map(|condition| Precondition {
+                condition_type: Some(condition),
+            }),
+            ..v1::Write::default()
+        };
+        let bytes = ready.encoded_len();
+        if bytes + 8 > REQUEST_BYTES {
+            return Err(refused(format!(
+                "it takes {bytes} bytes in a request, and a commit at most {REQUEST_BYTES}"
+            )));
+        }
         Ok(Ready {
             index,
             path,
             guard: &write.guard,
-            write: v1::Write {
-                operation: Some(operation),
-                current_document: condition.map(|condition| Precondition {
-                    condition_type: Some(condition),
-                }),
-                ..v1::Write::default()
-            },
+            write: ready,
         })
     }
 
-    /// Commits until each write has its outcome. `applied` says whether anything of the batch was written: then
-    /// an error is of kind `Unknown`.
+    /// Commits until each write has its outcome: all that are left at once, or none of them. Each round without progress
+    /// waits longer, and there are only a few.
     async fn commit(
         &self,
         mut open: Vec<Ready<'_>>,
         outcomes: &mut Outcomes,
-        applied: &mut bool,
     ) -> Result<(), StoreError> {
-        let mut busy = pauses();
-        for _ in 0..ROUNDS {
-            if open.is_empty() {
-                return Ok(());
-            }
-            let status = match self
-                .send(&open)
-                .await
-                .map_err(|e| self.partly(e, *applied))?
-            {
-                Ok(()) => {
-                    *applied = true;
-                    for one in &open {
-                        outcomes[one.index] = Some(WriteOutcome::Applied);
-                    }
-                    return Ok(());
+        let mut pauses = pauses();
+        while !open.is_empty() {
+            let Err(status) = self.send(&open).await? else {
+                for one in &open {
+                    outcomes[one.index] = Some(WriteOutcome::Applied);
                 }
-                Err(status) => status,
+                return Ok(());
             };
-            let failed = || self.partly(commit_error(self.calls.name(), &status), *applied);
+            let failed = || commit_error(self.calls.name(), &status);
+            if !is_settled(&status) {
+                return Err(failed());
+            }
             match status.code() {
-                // The server says that nothing happened: it is safe to send the same again.
-                Rpc::ResourceExhausted | Rpc::Aborted => match busy.next() {
-                    Some(pause) => tokio::time::sleep(pause).await,
-                    None => return Err(failed()),
-                },
+                // The server is busy: it is safe to send the same again.
+                Rpc::ResourceExhausted | Rpc::Aborted => {}
                 Rpc::FailedPrecondition
                 | Rpc::AlreadyExists
                 | Rpc::NotFound
                 | Rpc::InvalidArgument => {
-                    let lost = self
-                        .lost(&open)
-                        .await
-                        .map_err(|error| self.partly(error, *applied))?;
-                    for index in &lost {
+                    let mut out = self.lost(&open).await?;
+                    for index in &out {
                         outcomes[*index] = Some(WriteOutcome::Lost);
                     }
-                    open.retain(|one| !lost.contains(&one.index));
-                    if lost.is_empty() && status.code() == Rpc::InvalidArgument {
-                        return self.single_out(open, &status, outcomes, applied).await;
+                    if out.is_empty() && status.code() == Rpc::InvalidArgument {
+                        out = self.not_taken(&open).await?;
+                        let message = refusal(&status);
+                        for index in &out {
+                            let message = message.clone();
+                            outcomes[*index] = Some(WriteOutcome::Refused(Refusal { message }));
+                        }
+                        if out.is_empty() {
+                            return Err(self.failed(format!(
+                                "writing: {message}, and not which of {}; nothing was written; smaller batches (--batch) \
+                                 single it out",
+                                open.len()
+                            )));
+                        }
                     }
-                    if lost.is_empty() && open.iter().all(|one| *one.guard == Guard::Any) {
+                    if !out.is_empty() {
+                        open.retain(|one| !out.contains(&one.index));
+                        continue;
+                    }
+                    if open.iter().all(|one| *one.guard == Guard::Any) {
                         // No guard of ours is what it minds.
                         return Err(failed());
                     }
                 }
                 _ => return Err(failed()),
             }
+            match pauses.next() {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => return Err(failed()),
+            }
         }
-        let why = "others kept writing the same documents; nothing was written";
-        let name = self.calls.name();
-        let error = StoreError::new(StoreErrorKind::Transient, Code::StoreUnavailable, name, why);
-        Err(self.partly(error, *applied))
+        Ok(())
     }
 
     async fn send(&self, open: &[Ready<'_>]) -> Result<Result<(), Status>, StoreError> {
         if let Some(ramp) = &self.shared.ramp {
             ramp.pass(open.len()).await;
         }
-        let database = self.calls.upstream.database().to_string();
         self.calls
-            .once(|mut client, metadata| {
-                let request = CommitRequest {
-                    database: database.clone(),
-                    writes: open.iter().map(|one| one.write.clone()).collect(),
-                    ..CommitRequest::default()
-                };
-                async move { client.commit(with(metadata, request)).await.map(drop) }
-            })
+            .once(|client, metadata| commit(client, metadata, self.request(open)))
             .await
+    }
+
+    fn request(&self, open: &[Ready<'_>]) -> CommitRequest {
+        CommitRequest {
+            database: self.calls.upstream.database().to_string(),
+            writes: open.iter().map(|one| one.write.clone()).collect(),
+            ..CommitRequest::default()
+        }
     }
 
     /// Whose guards do not hold now.
@@ -218,39 +219,79 @@ impl FirestoreStore {
             .collect())
     }
 
-    /// The server minds a document without saying which: halves are committed each for itself, down to the one.
-    /// That is no longer one transaction; but documents that we ourselves find wrong never get so far.
-    async fn single_out(
-        &self,
-        mut open: Vec<Ready<'_>>,
-        status: &Status,
-        outcomes: &mut Outcomes,
-        applied: &mut bool,
-    ) -> Result<(), StoreError> {
-        if let [only] = open.as_slice() {
-            let message = refusal(status);
-            outcomes[only.index] = Some(WriteOutcome::Refused(Refusal { message }));
-            return Ok(());
+    /// The server minds a document without saying which. Halves are sent again and again, down to the ones at fault, each
+    /// with a guard that never holds: so nothing is written. None, where the server looks at guards first.
+    async fn not_taken(&self, open: &[Ready<'_>]) -> Result<BTreeSet<usize>, StoreError> {
+        let mut found = BTreeSet::new();
+        if let [only] = open {
+            found.insert(only.index);
+            return Ok(found);
         }
-        let rest = open.split_off(open.len() / 2);
-        for half in [open, rest] {
-            Box::pin(self.commit(half, outcomes, applied)).await?;
+        let middle = open.len() / 2;
+        let mut parts = vec![&open[middle..], &open[..middle]];
+        while let Some(part) = parts.pop() {
+            let mut request = self.request(part);
+            request.writes.push(self.never());
+            let answer = self
+                .calls
+                .try_read(|client, metadata| commit(client, metadata, request.clone()))
+                .await?;
+            let minds =
+                |status: &Status| is_settled(status) && status.code() == Rpc::InvalidArgument;
+            match (answer, part) {
+                (Err(status), [only]) if minds(&status) => {
+                    found.insert(only.index);
+                }
+                (Err(status), _) if minds(&status) => {
+                    let middle = part.len() / 2;
+                    parts.extend([&part[middle..], &part[..middle]]);
+                }
+                (Err(status), _) if is_guarded(&status) => {}
+                (Err(status), _) => {
+                    return Err(unwritten_error(self.calls.name(), &status));
+                }
+                // A server that does not heed guards: what it did is unknown.
+                (Ok(()), _) => {
+                    let status = Status::unknown("");
+                    return Err(commit_error(self.calls.name(), &status));
+                }
+            }
         }
-        Ok(())
+        Ok(found)
     }
 
-    /// Where a part of the batch was written, no error may say that nothing was.
-    fn partly(&self, error: StoreError, applied: bool) -> StoreError {
-        if !applied {
-            return error;
-        }
-        StoreError {
-            kind: StoreErrorKind::Unknown,
-            code: Code::StoreUnknown,
-            message: format!("a part of the batch was written; then: {}", error.message),
-            ..error
+    /// A write that never happens: no document has been unchanged since 1970. So no write beside it happens either.
+    fn never(&self) -> v1::Write {
+        let long_ago = prost_types::Timestamp {
+            seconds: 1,
+            nanos: 0,
+        };
+        v1::Write {
+            operation: Some(write::Operation::Delete(
+                self.calls.upstream.database().document(NO_DOCUMENT),
+            )),
+            current_document: Some(Precondition {
+                condition_type: Some(precondition::ConditionType::UpdateTime(long_ago)),
+            }),
+            ..v1::Write::default()
         }
     }
+}
+
+/// Whether a guard is what kept the commit from happening.
+fn is_guarded(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Rpc::FailedPrecondition | Rpc::NotFound | Rpc::AlreadyExists
+    )
+}
+
+async fn commit(
+    mut client: Client,
+    metadata: MetadataMap,
+    request: CommitRequest,
+) -> Result<(), Status> {
+    client.commit(with(metadata, request)).await.map(drop)
 }
 
 /// Why the server does not take a document. Its own words may quote a value, so only known ones are told.

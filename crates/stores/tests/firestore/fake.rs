@@ -22,6 +22,7 @@ pub enum Call {
     Get,
     Commit,
     Query,
+    Count,
     Partition,
 }
 
@@ -81,6 +82,10 @@ impl Fake {
         let seen = self.script.seen.lock().unwrap();
         let of_it = seen.iter().filter(|(seen, _)| *seen == call);
         of_it.map(|(_, metadata)| metadata.clone()).collect()
+    }
+
+    pub fn forget_faults(&self) {
+        self.script.faults.lock().unwrap().clear();
     }
 
     pub fn all_was_answered(&self) -> bool {
@@ -150,7 +155,7 @@ impl Firestore for Fake {
         &self,
         request: Request<RunAggregationQueryRequest>,
     ) -> Result<Response<BoxStream<RunAggregationQueryResponse>>, Status> {
-        let stream = pass!(self, Call::Query, request, run_aggregation_query);
+        let stream = pass!(self, Call::Count, request, run_aggregation_query);
         Ok(Response::new(stream.boxed()))
     }
 

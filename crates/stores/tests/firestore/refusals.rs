@@ -6,25 +6,62 @@ use whimbrel_model::{
     Body, Code, Guard, Key, KeyKind, KeyRange, Map, StoreErrorKind, Value, Write, WriteOutcome,
 };
 
-/// More than fits into one request: still each write has its outcome.
+/// A batch is one transaction, so what no commit can hold is not written in parts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_batch_larger_than_a_request_is_sent_in_parts() {
+async fn a_batch_larger_than_a_request_is_not_begun() {
     let Some(store) = emulator("").await else {
         return;
     };
-    fill(&store, "docs", &["d03"]).await;
+    fill(&store, "docs", &["there"]).await;
     let body = format!(r#"{{"text":"{}"}}"#, "x".repeat(1_000_000));
-    let writes: Vec<Write> = (0..25)
+    let writes: Vec<Write> = (0..12)
         .map(|i| put("docs", &format!("d{i:02}"), &body, Guard::Absent))
         .collect();
-    let outcomes = store.write(&writes).await.unwrap();
-    for (i, outcome) in outcomes.iter().enumerate() {
-        assert_eq!(*outcome, if i == 3 { Lost } else { Applied }, "{i}");
-    }
-    assert_eq!(keys(&store, "docs", &KeyRange::all(), 4).await.len(), 25);
+    let error = store.write(&writes).await.unwrap_err();
+    assert_eq!(
+        (error.kind, error.code),
+        (StoreErrorKind::Terminal, Code::StoreFailed)
+    );
+    assert!(error.message.contains("nothing was written"), "{error}");
+    assert_eq!(keys(&store, "docs", &KeyRange::all(), 4).await, ["there"]);
+    let outcomes = store.write(&writes[..9]).await.unwrap();
+    assert_eq!(outcomes, vec![Applied; 9]);
 }
 
-/// Refused by the server although the driver saw nothing wrong: the others are written.
+/// Whatever is in it, a batch of the size that the driver announces fits into one commit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_of_the_announced_size_is_written() {
+    let Some(store) = emulator("").await else {
+        return;
+    };
+    store.ensure("docs", &KeyKind::Text).await.unwrap();
+    let most = store.limits().batch_bytes;
+    // The first two take more bytes in a request than anything else, as JSON and as values.
+    let reference = || Value::Reference("users/0123456789".to_owned());
+    for (key, item) in [
+        ("reference", reference()),
+        ("double", Value::Double(1.5)),
+        ("text", Value::String("x".to_owned())),
+    ] {
+        let array = Value::Array(vec![item; 500]);
+        let body = Body::Map(Map::from_iter([("a".to_owned(), array)]));
+        for body in [body.clone(), Body::Json(body.into_json())] {
+            let count = (most / body.size()).min(500);
+            let writes: Vec<Write> = (0..count)
+                .map(|i| Write {
+                    collection: "docs".to_owned(),
+                    key: Key::text(format!("{key}{i}")),
+                    to: Some(body.clone()),
+                    guard: Guard::Any,
+                })
+                .collect();
+            let outcomes = store.write(&writes).await.unwrap();
+            assert_eq!(outcomes, vec![Applied; count], "{key}");
+        }
+    }
+}
+
+/// Refused by the server although the driver saw nothing wrong: the others are written, all at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_only_the_server_minds_is_singled_out() {
     let Some(store) = emulator("").await else {

@@ -198,27 +198,147 @@ async fn refusals_are_told_without_the_servers_words_on_values() {
     assert_eq!(number(&store, "a").await.as_deref(), Some("{}"));
 }
 
-/// A batch of which a part was written is never told to be unwritten.
+/// While the document at fault is looked for nothing is written: whatever happens meanwhile, none of the batch is there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn trouble_after_a_part_is_an_unknown_outcome() {
+async fn trouble_while_a_document_is_singled_out_leaves_nothing_behind() {
     let Some((fake, store)) = world("").await else {
         return;
     };
-    let body = format!(r#"{{"text":"{}"}}"#, "x".repeat(1_000_000));
-    let writes: Vec<_> = (0..12)
-        .map(|i| put("docs", &format!("large{i:02}"), &body, Guard::Absent))
+    // The emulator knows no such types.
+    let odd = r#"{"a":{"__int__":5}}"#;
+    let writes: Vec<_> = (0..8)
+        .map(|i| {
+            put(
+                "docs",
+                &format!("n{i}"),
+                if i == 5 { odd } else { "{}" },
+                Guard::Absent,
+            )
+        })
         .collect();
-    fake.answer(Call::Commit, Fault::None);
-    fake.answer(Call::Commit, Fault::Before(Status::permission_denied("no")));
-    let error = store.write(&writes).await.unwrap_err();
-    expect(&error, StoreErrorKind::Unknown, Code::StoreUnknown);
-    let count = store.count("docs", &KeyRange::all()).await.unwrap();
-    assert!((6..17).contains(&count), "{count}");
-    // Where the first one does not go through, nothing was written.
-    fake.answer(Call::Commit, Fault::Before(Status::permission_denied("no")));
-    let error = store.write(&writes).await.unwrap_err();
-    expect(&error, StoreErrorKind::Terminal, Code::StoreDenied);
-    assert_eq!(store.count("docs", &KeyRange::all()).await.unwrap(), count);
+    for (status, kind, code) in [
+        (
+            Status::permission_denied("no"),
+            StoreErrorKind::Terminal,
+            Code::StoreDenied,
+        ),
+        (
+            Status::unauthenticated("no"),
+            StoreErrorKind::Terminal,
+            Code::StoreDenied,
+        ),
+    ] {
+        for before in 1..5 {
+            for _ in 0..before {
+                fake.answer(Call::Commit, Fault::None);
+            }
+            // A token that is refused is renewed once.
+            for _ in 0..2 {
+                fake.answer(Call::Commit, Fault::Before(status.clone()));
+            }
+            let error = store.write(&writes).await.unwrap_err();
+            expect(&error, kind, code);
+            assert_eq!(store.count("docs", &KeyRange::all()).await.unwrap(), 5);
+            fake.forget_faults();
+        }
+    }
+    // A commit that the server minds as a whole, and no document of it.
+    fake.answer(
+        Call::Commit,
+        Fault::Before(Status::invalid_argument("hunter2")),
+    );
+    let sound = [writes[0].clone(), writes[1].clone()];
+    let error = store.write(&sound).await.unwrap_err();
+    expect(&error, StoreErrorKind::Terminal, Code::StoreFailed);
+    assert!(error.message.contains("nothing was written"), "{error}");
+    assert_eq!(store.count("docs", &KeyRange::all()).await.unwrap(), 5);
+    let commits = fake.seen(Call::Commit).len();
+    let outcomes = store.write(&writes).await.unwrap();
+    for (i, outcome) in outcomes.iter().enumerate() {
+        match outcome {
+            WriteOutcome::Refused(_) if i == 5 => {}
+            WriteOutcome::Applied if i != 5 => {}
+            other => panic!("{i}: {other:?}"),
+        }
+    }
+    assert_eq!(store.count("docs", &KeyRange::all()).await.unwrap(), 12);
+    // The whole, six looks at halves, and what is left.
+    assert_eq!(fake.seen(Call::Commit).len(), commits + 8);
+}
+
+/// A server that says a guard is lost which is not is not asked for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn guards_that_hold_and_are_refused_end_in_an_error() {
+    let Some((fake, store)) = world("").await else {
+        return;
+    };
+    let write = [put("docs", "new", "{}", Guard::Absent)];
+    let refused = || Fault::Before(Status::failed_precondition("hunter2"));
+    for _ in 0..2 {
+        fake.answer(Call::Commit, refused());
+    }
+    assert_eq!(store.write(&write).await.unwrap(), [WriteOutcome::Applied]);
+    let write = [put("docs", "newer", "{}", Guard::Absent)];
+    let before = fake.seen(Call::Commit).len();
+    for _ in 0..20 {
+        fake.answer(Call::Commit, refused());
+    }
+    let begun = std::time::Instant::now();
+    let error = store.write(&write).await.unwrap_err();
+    expect(&error, StoreErrorKind::Terminal, Code::StoreFailed);
+    assert_eq!(fake.seen(Call::Commit).len(), before + 5);
+    assert!(begun.elapsed() > Duration::from_secs(1), "with pauses");
+}
+
+/// What takes the server too long to count is counted in parts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_count_that_takes_too_long_is_cut() {
+    let Some((fake, store)) = world("").await else {
+        return;
+    };
+    let slow = || Fault::Before(Status::deadline_exceeded("hunter2"));
+    let project = store.name().trim_start_matches("firestore://").to_owned();
+    let (project, _) = project.split_once('/').unwrap();
+    let name = |path: &str| format!("projects/{project}/databases/(default)/documents/{path}");
+    let within = KeyRange {
+        after: Some(Key::text("a")),
+        through: Some(Key::text("d")),
+    };
+    for (points, range, count) in [
+        (vec![name("docs/b"), name("docs/d")], KeyRange::all(), 5),
+        (vec![name("docs/b"), name("docs/d")], within.clone(), 3),
+        // It cuts nothing: the names are looked at.
+        (vec![], KeyRange::all(), 5),
+    ] {
+        fake.split_at(vec![points]);
+        fake.answer(Call::Count, slow());
+        assert_eq!(store.count("docs", &range).await.unwrap(), count);
+        assert!(fake.all_was_answered());
+    }
+    // The whole, and each part until no smaller one is left.
+    for _ in 0..100 {
+        fake.answer(Call::Count, slow());
+    }
+    let error = store.count("docs", &within).await.unwrap_err();
+    expect(&error, StoreErrorKind::Transient, Code::StoreUnavailable);
+}
+
+/// What a read is refused for is told to be its instant only where it asked for one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_hint_about_snapshots_is_told_of_snapshots() {
+    let Some((fake, store)) = world("").await else {
+        return;
+    };
+    let snapshot = store.snapshot().await.unwrap().unwrap();
+    for (of, told) in [(&store, false), (&snapshot, true)] {
+        fake.answer(
+            Call::Query,
+            Fault::Before(Status::failed_precondition("no")),
+        );
+        let error = of.scan("docs", &KeyRange::all(), 1, 1).await.unwrap_err();
+        expect(&error, StoreErrorKind::Terminal, Code::StoreFailed);
+        assert_eq!(error.message.contains("read_time"), told, "{error}");
+    }
 }
 
 /// Where the server cuts collections, its points are taken: out of order, some of other collections.

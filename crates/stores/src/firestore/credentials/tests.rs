@@ -141,20 +141,62 @@ async fn a_users_token_is_fetched_kept_and_renewed() {
     assert!(body.contains("grant_type=refresh_token"), "{body}");
     assert!(body.contains("client_id=me%2Byou"), "{body}");
     assert!(body.contains("refresh_token=1%2F%2Fhunter2%26x"), "{body}");
-    credentials.forget("another").await;
+    credentials.forget(b"another").await;
     assert_eq!(credentials.token().await.unwrap(), "one");
-    credentials.forget("one").await;
+    credentials.forget(b"one").await;
     assert_eq!(credentials.token().await.unwrap(), "two");
     assert_eq!(credentials.token().await.unwrap(), "three");
 }
 
+/// A renewal that fails is tried again only after a pause; nobody waits for it meanwhile.
 #[tokio::test]
 async fn a_token_that_is_still_good_tides_over() {
-    let fake = fake(vec![answer("one", 60), (503, String::new())]);
+    let fake = fake(vec![
+        answer("one", 60),
+        (503, String::new()),
+        answer("two", 60),
+    ]);
     let credentials = find(named(&user(&fake.host))).unwrap();
+    let due = async || {
+        credentials.kept.lock().await.as_mut().unwrap().renew_at = Instant::now();
+    };
     assert_eq!(credentials.token().await.unwrap(), "one");
-    credentials.kept.lock().await.as_mut().unwrap().renew_at = Instant::now();
-    assert_eq!(credentials.token().await.unwrap(), "one");
+    due().await;
+    for _ in 0..3 {
+        assert_eq!(credentials.token().await.unwrap(), "one");
+    }
+    assert_eq!(
+        fake.asked.try_iter().count(),
+        2,
+        "asked once more, not thrice"
+    );
+    due().await;
+    assert_eq!(credentials.token().await.unwrap(), "two");
+}
+
+/// While one caller renews a token that is still good, the others are not held up.
+#[tokio::test]
+async fn nobody_waits_for_a_renewal_who_has_a_token() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = silent.local_addr().unwrap().to_string();
+    let credentials = find(named(&user(&host))).unwrap();
+    let now = Instant::now();
+    *credentials.kept.lock().await = Some(Kept {
+        token: "one".into(),
+        renew_at: now,
+        ends_at: now + Duration::from_secs(60),
+    });
+    let renewal = credentials.token();
+    let other = async {
+        // Behind the renewal, which has the lock first.
+        tokio::task::yield_now().await;
+        credentials.token().await
+    };
+    tokio::select! {
+        biased;
+        _ = renewal => panic!("nobody answers it"),
+        token = other => assert_eq!(token.unwrap(), "one"),
+    }
 }
 
 #[tokio::test]
@@ -279,6 +321,18 @@ async fn trouble_is_told_without_a_secret() {
         };
         expect(credentials.token().await.unwrap_err(), kind, code, word);
     }
+    // Who is not found or does not answer has refused nothing.
+    let nowhere = Environment {
+        metadata: Some("nowhere.invalid".into()),
+        ..Environment::default()
+    };
+    let error = find(nowhere).unwrap().token().await.unwrap_err();
+    expect(
+        error,
+        Transient,
+        Code::StoreUnavailable,
+        "FIRESTORE_EMULATOR_HOST",
+    );
     let gone = user("127.0.0.1:1");
     let error = find(named(&gone)).unwrap().token().await.unwrap_err();
     expect(error, Transient, Code::StoreUnavailable, "signed-in user");
