@@ -10,7 +10,7 @@ use whimbrel_firestore::core::field_path::apply_mask;
 use whimbrel_firestore::core::normalize::normalize_value;
 use whimbrel_firestore::core::transform;
 use whimbrel_firestore::v1::{Value, WriteResult};
-use whimbrel_firestore::{Backend, DatabaseName, Fields, Micros, Place, size, time};
+use whimbrel_firestore::{DatabaseName, Fields, Micros, Place, size, time};
 
 /// What a request came to.
 #[derive(Debug)]
@@ -47,6 +47,9 @@ struct Now {
     created: Micros,
 }
 
+/// Why the store cannot hold a document, if so: [`whimbrel_firestore::Backend::refuse`].
+pub type Refuse<'a> = dyn Fn(&Place, &Fields) -> Option<String> + 'a;
+
 /// Applies a request at the time `at`. `found` are its documents, in the order of its places.
 ///
 /// # Errors
@@ -55,7 +58,7 @@ pub fn apply(
     request: &Request,
     found: Vec<Option<There>>,
     at: Micros,
-    backend: &dyn Backend,
+    refuse: &Refuse<'_>,
 ) -> Result<Applied, Status> {
     let mut slots: Vec<Slot> = found.into_iter().map(Slot::new).collect();
     let mut results = Vec::with_capacity(request.writes.len());
@@ -74,7 +77,7 @@ pub fn apply(
             database: &request.database,
             place,
             at,
-            backend,
+            refuse,
         };
         results.push(WriteResult {
             update_time: None,
@@ -177,7 +180,7 @@ struct On<'a> {
     database: &'a DatabaseName,
     place: &'a Place,
     at: Micros,
-    backend: &'a dyn Backend,
+    refuse: &'a Refuse<'a>,
 }
 
 impl On<'_> {
@@ -305,7 +308,7 @@ impl On<'_> {
                 grouped(size::DOCUMENT_BYTES)
             )));
         }
-        match self.backend.refuse(self.place, fields) {
+        match (self.refuse)(self.place, fields) {
             None => Ok(()),
             Some(why) => Err(invalid(format!(
                 "Document '{}' cannot be written to the store: {why}",

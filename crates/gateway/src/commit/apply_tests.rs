@@ -1,78 +1,20 @@
 use super::*;
 use std::sync::OnceLock;
-use whimbrel_firestore::backend::{Decide, Foreign, IndexId, IndexState};
 use whimbrel_firestore::v1::document_transform::FieldTransform;
 use whimbrel_firestore::v1::document_transform::field_transform::{ServerValue, TransformType};
 use whimbrel_firestore::v1::precondition::ConditionType;
 use whimbrel_firestore::v1::value::ValueType;
 use whimbrel_firestore::v1::write::Operation;
 use whimbrel_firestore::v1::{self, ArrayValue, DocumentMask, MapValue, Precondition};
-use whimbrel_firestore::{Backend, View};
-use whimbrel_model::StoreError;
 
 const ROOT: &str = "projects/p/databases/(default)/documents";
 const NOW: Micros = 5_000_000_123_456;
 
-/// A store that holds nothing, and refuses documents with a field `refused`.
-#[derive(Debug)]
-struct Nowhere;
-
-fn never<T>() -> Result<T, StoreError> {
-    Err(StoreError::new(
-        whimbrel_model::StoreErrorKind::Terminal,
-        whimbrel_model::Code::StoreFailed,
-        "nowhere",
-        "nothing is held here",
-    ))
-}
-
-#[async_trait::async_trait]
-impl Backend for Nowhere {
-    fn name(&self) -> &str {
-        "nowhere"
-    }
-
-    async fn get(&self, _: &[Place]) -> Result<Vec<Option<Stored>>, StoreError> {
-        never()
-    }
-
-    async fn view(&self) -> Result<Box<dyn View>, StoreError> {
-        never()
-    }
-
-    async fn commit(&self, _: &[Place], _: Decide) -> Result<(), StoreError> {
-        never()
-    }
-
-    fn refuse(&self, _: &Place, fields: &Fields) -> Option<String> {
-        fields
-            .contains_key("refused")
-            .then(|| "the table has no column for it".to_owned())
-    }
-
-    async fn last_commit(&self) -> Result<Micros, StoreError> {
-        never()
-    }
-
-    async fn foreign(&self, _: u32) -> Result<Foreign, StoreError> {
-        never()
-    }
-
-    async fn indexes(&self) -> Result<Vec<IndexState>, StoreError> {
-        never()
-    }
-
-    async fn create_index(&self, _: &str) -> Result<IndexState, StoreError> {
-        never()
-    }
-
-    async fn index_ready(&self, _: IndexId) -> Result<(), StoreError> {
-        never()
-    }
-
-    async fn forget(&self, _: Micros) -> Result<(), StoreError> {
-        never()
-    }
+/// As a store that refuses documents with a field `refused`.
+fn refuse(_: &Place, fields: &Fields) -> Option<String> {
+    fields
+        .contains_key("refused")
+        .then(|| "the table has no column for it".to_owned())
 }
 
 fn int(i: i64) -> v1::Value {
@@ -171,6 +113,17 @@ fn transforming(write: v1::Write, transforms: Vec<FieldTransform>) -> v1::Write 
     }
 }
 
+/// A transform that is a write of its own.
+fn alone(path: &str, what: TransformType) -> v1::Write {
+    v1::Write {
+        operation: Some(Operation::Transform(v1::DocumentTransform {
+            document: format!("{ROOT}/a/1"),
+            field_transforms: vec![transform(path, what)],
+        })),
+        ..Default::default()
+    }
+}
+
 fn database() -> &'static DatabaseName {
     static DATABASE: OnceLock<DatabaseName> = OnceLock::new();
     DATABASE.get_or_init(|| names::database("projects/p/databases/(default)").unwrap())
@@ -189,7 +142,7 @@ fn outcome(before: Option<Stored>, writes: Vec<v1::Write>) -> Result<Applied, St
     let request = Request::new(database().clone(), writes)?;
     let before = before.map(There::Document);
     let found = request.places.iter().map(|_| before.clone()).collect();
-    apply(&request, found, NOW, &Nowhere)
+    apply(&request, found, NOW, &refuse)
 }
 
 /// What becomes of one document: its fields, or the code of the refusal.
@@ -411,18 +364,8 @@ fn transforms_are_applied_after_the_write_in_order() {
         ]
     );
     // Alone, they make a document.
-    let alone = v1::Write {
-        operation: Some(Operation::Transform(v1::DocumentTransform {
-            document: format!("{ROOT}/a/1"),
-            field_transforms: vec![transform("n", by(5))],
-        })),
-        ..Default::default()
-    };
-    becomes(
-        None,
-        vec![alone.clone(), alone],
-        Ok(Some(vec![("n", int(10))])),
-    );
+    let twice = vec![alone("n", by(5)), alone("n", by(5))];
+    becomes(None, twice, Ok(Some(vec![("n", int(10))])));
 }
 
 #[test]
@@ -530,30 +473,24 @@ fn what_cannot_be_read_is_written_over_only_by_who_asks_for_just_that() {
     let over = |writes: Vec<v1::Write>| {
         let request = Request::new(database().clone(), writes).unwrap();
         let found = There::Unreadable("it is no JSON object".to_owned());
-        apply(&request, vec![Some(found)], NOW, &Nowhere)
+        apply(&request, vec![Some(found)], NOW, &refuse)
     };
     let new = || set(vec![("a", int(1))]);
     let one = TransformType::Increment(int(1));
-    let alone = v1::Write {
-        operation: Some(Operation::Transform(v1::DocumentTransform {
-            document: format!("{ROOT}/a/1"),
-            field_transforms: vec![transform("n", one.clone())],
-        })),
-        ..Default::default()
-    };
     let mut refused = vec![
         merge(&["a"], vec![("a", int(1))]),
         merge(&[], vec![]),
         transforming(merge(&[], vec![]), vec![transform("n", one.clone())]),
-        alone,
+        alone("n", one.clone()),
     ];
+    let at = ConditionType::UpdateTime(time::to_proto(0));
     for condition in [
         ConditionType::Exists(true),
         ConditionType::Exists(false),
-        ConditionType::UpdateTime(time::to_proto(0)),
+        at,
     ] {
-        refused.push(with(condition.clone(), new()));
-        refused.push(with(condition.clone(), delete()));
+        refused.push(with(condition, new()));
+        refused.push(with(condition, delete()));
         refused.push(with(condition, verify()));
     }
     for write in refused {
@@ -570,8 +507,8 @@ fn what_cannot_be_read_is_written_over_only_by_who_asks_for_just_that() {
     }
     // A deletion is a step, although no document was there: the row has to go.
     let applied = over(vec![delete()]).unwrap();
-    assert_eq!(applied.steps.len(), 1);
-    assert!(applied.steps[0].before.is_none() && applied.steps[0].after.is_none());
+    let step = &applied.steps[0];
+    assert!(step.before.is_none() && step.after.is_none());
     let applied = over(vec![transforming(new(), vec![transform("n", one)])]).unwrap();
     let after = applied.steps[0].after.as_ref().unwrap();
     assert_eq!((after.created, after.updated), (NOW, NOW));

@@ -21,7 +21,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tonic::Status;
 use whimbrel_firestore::backend::{Batch, Change, Found, IndexLine, Put, Stored, There};
 use whimbrel_firestore::v1::WriteResult;
-use whimbrel_firestore::{Micros, Place};
+use whimbrel_firestore::{Fields, Micros, Place};
 use whimbrel_model::{StoreError, StoreErrorKind};
 
 /// Requests and bytes of one group.
@@ -320,6 +320,7 @@ impl Group {
             changes,
             ..
         } = self;
+        let refuse = |place: &Place, fields: &Fields| gateway.backend.refuse(place, fields);
         let recent = gateway.committer.shared.recent();
         self.kept = recent.is_kept() || gateway.feed.heard();
         verdicts.clear();
@@ -338,7 +339,7 @@ impl Group {
             batch.at = at;
             let verdict = recent
                 .holds(&task.basis, found, changes)
-                .and_then(|()| apply::apply(&task.request, before, at, &*gateway.backend));
+                .and_then(|()| apply::apply(&task.request, before, at, &refuse));
             if let Ok(applied) = &verdict {
                 for step in &applied.steps {
                     let Some(place) = places.get(step.slot) else {

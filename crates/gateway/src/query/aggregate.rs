@@ -95,24 +95,17 @@ pub async fn run_aggregation(
         Some(ConsistencySelector::ReadTime(at)) => When::at(&at)?,
     };
     let analyze = request.explain_options.map(|options| options.analyze);
-    let mut out = Vec::new();
     if analyze == Some(false) {
         let plan = explain::planned(&query, &gateway.indexes.known())?;
-        out.push(RunAggregationQueryResponse {
+        let only = RunAggregationQueryResponse {
             explain_metrics: Some(explain::metrics(plan, None)),
             ..RunAggregationQueryResponse::default()
-        });
-        return Ok(stream::iter(out.into_iter().map(Ok)).boxed());
+        };
+        return Ok(stream::iter([Ok(only)]).boxed());
     }
     let started = Instant::now();
     let mut begun = None;
     let (read, execution, running) = compute(gateway, when, &query, running, &mut begun).await?;
-    if let Some(transaction) = begun {
-        out.push(RunAggregationQueryResponse {
-            transaction: transaction.tell(),
-            ..RunAggregationQueryResponse::default()
-        });
-    }
     let mut last = RunAggregationQueryResponse {
         result: Some(AggregationResult {
             aggregate_fields: running.iter().map(Running::result).collect(),
@@ -126,8 +119,12 @@ pub async fn run_aggregation(
         let stats = explain::execution_stats(execution.stats, 1, operations, started);
         last.explain_metrics = Some(explain::metrics(plan, Some(stats)));
     }
-    out.push(last);
-    Ok(stream::iter(out.into_iter().map(Ok)).boxed())
+    let first = begun.map(|transaction| RunAggregationQueryResponse {
+        transaction: transaction.tell(),
+        ..RunAggregationQueryResponse::default()
+    });
+    let responses = first.into_iter().chain([last]);
+    Ok(stream::iter(responses.map(Ok)).boxed())
 }
 
 /// Goes through the result, or counts the index's lines where that is enough.

@@ -372,8 +372,10 @@ async fn one_that_began_with_a_read_ends_with_it_if_nobody_was_told() {
                 .map(drop)
         })
     };
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    assert_eq!(stage.gateway.transactions.load().0, 3);
+    // Whoever holds one document has begun, and waits for the other.
+    while stage.gateway.transactions.load().0 < 3 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     for request in [getting, querying] {
         assert!(!request.is_finished());
         request.abort();
