@@ -17,7 +17,7 @@ use crate::sqlite::error::{store_error, terminal};
 use crate::sqlite::pool::{Place as File, Pool, connect};
 use async_trait::async_trait;
 use catalog::{Catalog, Surveyor, schema_version};
-use read::Reader;
+use read::{Last, Reader};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -73,6 +73,7 @@ pub(super) async fn open(
                 catalog: RwLock::default(),
                 fires: AtomicBool::new(true),
                 idle: Mutex::default(),
+                behind: Mutex::default(),
                 _lock: lock,
             });
             shared.refresh(connection)?;
@@ -177,6 +178,8 @@ struct Shared {
     fires: AtomicBool,
     /// Connections that only read, outside of any transaction.
     idle: Mutex<Vec<Connection>>,
+    /// A change, and the first of the gateway's own behind it: what others write at once may be settled in many parts.
+    behind: Mutex<Option<(i64, Last)>>,
     /// Held for as long as the database is served.
     _lock: std::fs::File,
 }
@@ -190,6 +193,24 @@ impl Shared {
     fn set_catalog(&self, catalog: Arc<Catalog>) {
         let mut current = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
         *current = catalog;
+    }
+
+    /// The first change of the gateway's own behind one. Those up to `durable` stay what they are.
+    fn own_from(
+        &self,
+        connection: &Connection,
+        seq: i64,
+        durable: i64,
+    ) -> rusqlite::Result<Option<Last>> {
+        let mut known = self.behind.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, next)) = known.filter(|(from, next)| (*from..next.seq).contains(&seq)) {
+            return Ok(Some(next));
+        }
+        let next = read::own_from(connection, seq)?;
+        *known = next
+            .filter(|next| next.seq <= durable)
+            .map(|next| (seq, next));
+        Ok(next)
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {

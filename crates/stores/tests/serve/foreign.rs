@@ -431,3 +431,69 @@ pub async fn of_a_new_table(subject: Subject) {
     assert!(subject.get("posts/p").await.is_none());
     assert_eq!(number(&subject.get("posts/q").await), Some(1));
 }
+
+/// Whoever read while the app's transaction was under way reads the same at that time for ever: before it is settled,
+/// and after.
+pub async fn commits_late(subject: Subject) {
+    let own = subject
+        .commit(&[("users/a", Some(n(1))), ("users/gone", Some(n(1)))])
+        .await;
+    let late = [
+        "BEGIN",
+        r#"UPDATE users SET data = '{"n": 2}' WHERE id = 'a'"#,
+        "DELETE FROM users WHERE id = 'gone'",
+        r#"INSERT INTO users (id, data) VALUES ('new', '{"n": 2}')"#,
+        r#"UPDATE users SET data = '{"n": 3}' WHERE id = 'a'"#,
+    ];
+    let read_at = subject.sql_with_pause(&late, "COMMIT", now).await;
+    let places = [place("users/a"), place("users/gone"), place("users/new")];
+    let numbers = |found: Vec<_>| found.iter().map(number).collect::<Vec<_>>();
+    let (then, after) = ([Some(1), Some(1), None], [Some(3), None, Some(2)]);
+    let steps = [
+        step("users/a", Some(1), Some(3)),
+        step("users/gone", Some(1), None),
+        step("users/new", None, Some(2)),
+    ];
+    let mut other = 0;
+    for settled in [false, true] {
+        let view = subject.backend().view().await.unwrap();
+        // The time of others' statements is not the time of anything that a view shows.
+        assert!(settled || view.at() == own);
+        let found = view.get(&places, Some(read_at)).await.unwrap();
+        assert_eq!(numbers(found), then, "{settled}");
+        assert_eq!(numbers(view.get(&places, None).await.unwrap()), after);
+        for since in [read_at, own] {
+            let changes = view.changed(since, None, None, 10).await.unwrap();
+            let of_users = changes.iter().filter(|c| &*c.place.collection == "users");
+            let of_users: Vec<_> = of_users.cloned().collect();
+            assert_eq!(net(&of_users), steps, "{settled}");
+            assert!(of_users.iter().all(|change| change.at > since));
+        }
+        let none = view.changed(own, Some(read_at), None, 10).await.unwrap();
+        assert!(none.is_empty(), "{settled} {none:?}");
+        if !settled {
+            // A commit of something else comes between.
+            other = subject.set("others/x", n(1)).await;
+            let view = subject.backend().view().await.unwrap();
+            let found = view.get(&places, Some(read_at)).await.unwrap();
+            assert_eq!(numbers(found), then);
+            let changes = view.changed(view.at(), None, None, 10).await.unwrap();
+            assert_eq!(changes.len(), 3, "what is not settled is told");
+        }
+        subject.settle(foreign(&subject).await.mark).await;
+    }
+    // The documents say the times at which they came to be what they are.
+    let view = subject.backend().view().await.unwrap();
+    for path in ["users/a", "users/new"] {
+        let stored = subject.get(path).await.unwrap();
+        assert!(stored.updated >= other && stored.updated <= view.at());
+        let places = [place(path)];
+        let at = async |at| number(&view.get(&places, Some(at)).await.unwrap()[0]);
+        let is = number(&Some(stored.clone()));
+        assert_eq!(at(stored.updated).await, is);
+        assert_ne!(at(stored.updated - 1).await, is);
+    }
+    let new = subject.get("users/new").await.unwrap();
+    assert_eq!(new.created, new.updated);
+    assert_eq!(subject.get("users/a").await.unwrap().created, own);
+}

@@ -60,7 +60,7 @@ macro_rules! sql_cases {
             $open;
             foreign: own_commits_are_not, every_statement_is_noted, times_of_what_others_write, keys_that_change,
                 nothing_changed, settled_once, by_pages, plain_json_is_read, a_row_that_is_no_document,
-                views_and_history_include_them, a_statement_that_is_rolled_back, between_two_lives, of_a_new_table;
+                views_and_history_include_them, commits_late, a_statement_that_is_rolled_back, between_two_lives, of_a_new_table;
             documents: outlive_their_process, rows_from_before;
             triggers: what_own_writes_set_off, what_they_make_of_a_document, a_write_that_they_ignore;
         }

@@ -129,6 +129,39 @@ impl Subject {
         }
     }
 
+    /// Runs statements on one connection as another program does, and the last one after `pause`.
+    pub async fn sql_with_pause<T>(
+        &self,
+        first: &[&str],
+        last: &str,
+        pause: impl FnOnce() -> T,
+    ) -> T {
+        match &self.ground {
+            Ground::Memory => panic!("memory has no SQL"),
+            #[cfg(feature = "postgres")]
+            Ground::Postgres(schema) => {
+                let app = schema.client().await;
+                for text in first {
+                    app.batch_execute(text).await.unwrap();
+                }
+                let paused = pause();
+                app.batch_execute(last).await.unwrap();
+                paused
+            }
+            Ground::Sqlite(directory) => {
+                let app = rusqlite::Connection::open(directory.path().join("app.db")).unwrap();
+                for text in first {
+                    app.execute_batch(text).unwrap();
+                }
+                // SQLite's clock is rounded to milliseconds, and others' times to the next of them.
+                std::thread::sleep(std::time::Duration::from_millis(3));
+                let paused = pause();
+                app.execute_batch(last).unwrap();
+                paused
+            }
+        }
+    }
+
     /// Runs what each database says in its own way.
     pub async fn dialect(&self, sqlite: &str, postgres: &str) {
         match self.ground {

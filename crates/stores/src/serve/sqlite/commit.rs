@@ -1,7 +1,7 @@
 //! Writing.
 
 use super::catalog::{Catalog, Served, schema_version};
-use super::read::{Raw, Seen, There, gone, last};
+use super::read::{Raw, Seen, There, gone, last, noted_at};
 use super::{Shared, data};
 use crate::sqlite::error::{commit_error, refusal, store_error, terminal};
 use rusqlite::config::DbConfig;
@@ -115,6 +115,7 @@ fn write(
         any_gone,
         seq: last.seq,
         at: last.at,
+        begun: last.seq,
     };
     let found = writer.find(touch)?;
     let batch = writer.decided(&found, &mut decide)?;
@@ -141,6 +142,8 @@ struct Writer<'c> {
     /// The last change, and its time.
     seq: i64,
     at: Micros,
+    /// The last change before this commit.
+    begun: i64,
 }
 
 /// Of one table.
@@ -261,6 +264,7 @@ impl<'c> Writer<'c> {
         }
         if let Some(mark) = batch.settled {
             let mark = i64::try_from(mark).unwrap_or(i64::MAX);
+            self.settle(mark).map_err(failed)?;
             self.connection
                 .prepare_cached("UPDATE _whimbrel_serving SET settled = max(settled, ?1)")
                 .and_then(|mut statement| statement.execute([mark]))
@@ -268,6 +272,45 @@ impl<'c> Writer<'c> {
         }
         if self.catalog.chained {
             self.writing(None).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// What others wrote, up to a change, is of the time of the gateway's next commit behind it: documents say so from now
+    /// on.
+    fn settle(&mut self, mark: i64) -> rusqlite::Result<()> {
+        let connection = self.connection;
+        let mut others = connection.prepare_cached(
+            "SELECT seq, at, collection, key FROM _whimbrel_log WHERE other = 1 AND seq <= ?1
+             AND seq > (SELECT settled FROM _whimbrel_serving) ORDER BY seq",
+        )?;
+        let mut own = connection
+            .prepare_cached("SELECT 1 FROM _whimbrel_log WHERE seq = ?1 AND other IS NULL")?;
+        let mut rows = others.query([mark])?;
+        while let Some(row) = rows.next()? {
+            let (seq, at, id): (i64, Micros, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            // A text that is not UTF-8 is nobody's name.
+            let (Some(served), Ok(key)) =
+                (self.catalog.by_id(id).cloned(), row.get::<_, String>(3))
+            else {
+                continue;
+            };
+            // What others write comes at a time after the gateway's last commit, unless that set it off.
+            if own.exists([noted_at(connection, at - 1)? + 1])? {
+                continue;
+            }
+            let Some(next) = self.shared.own_from(connection, seq, self.begun)? else {
+                continue;
+            };
+            let seen = self.seen(&served, &key)?;
+            if let Some(now) = seen.there.filter(|_| seen.seq == Some(seq)) {
+                let created = match now.created == now.updated {
+                    true => next.at,
+                    false => now.created,
+                };
+                let time = &mut self.statements(&served)?.time;
+                time.execute(params![now.row, key, created, next.at, seq])?;
+            }
         }
         Ok(())
     }

@@ -138,6 +138,72 @@ pub(super) fn last(connection: &Connection) -> rusqlite::Result<Last> {
         })
 }
 
+/// The last change that is noted with a time not after this one; 0 where there is none.
+pub(super) fn noted_at(connection: &Connection, at: Micros) -> rusqlite::Result<i64> {
+    let last = last(connection)?;
+    if last.at <= at {
+        return Ok(last.seq);
+    }
+    let mut first = connection
+        .prepare_cached("SELECT min(seq) FROM _whimbrel_log")?
+        .query_row([], |row| row.get::<_, i64>(0))?;
+    // The first change after the time lies from `first` to `end`.
+    let mut end = last.seq;
+    let mut probe = connection
+        .prepare_cached("SELECT seq, at FROM _whimbrel_log WHERE seq >= ?1 ORDER BY seq LIMIT 1")?;
+    while first < end {
+        let middle = first + (end - first) / 2;
+        let (seq, then): (i64, Micros) =
+            probe.query_row([middle], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        if then <= at {
+            first = seq + 1;
+        } else {
+            end = middle;
+        }
+    }
+    Ok(first - 1)
+}
+
+/// The last change of the gateway's own up to one.
+pub(super) fn own_until(connection: &Connection, seq: i64) -> rusqlite::Result<Option<Last>> {
+    let others = "SELECT seq FROM _whimbrel_log WHERE other = 1 AND seq <= ?1 ORDER BY seq DESC";
+    own(connection, seq, others, -1)
+}
+
+/// The first change of the gateway's own from one on.
+pub(super) fn own_from(connection: &Connection, seq: i64) -> rusqlite::Result<Option<Last>> {
+    let others = "SELECT seq FROM _whimbrel_log WHERE other = 1 AND seq >= ?1 ORDER BY seq";
+    own(connection, seq, others, 1)
+}
+
+/// Others' changes may be many and large. They are counted off along their index until one is missing there.
+fn own(
+    connection: &Connection,
+    mut seq: i64,
+    others: &str,
+    step: i64,
+) -> rusqlite::Result<Option<Last>> {
+    let mut others = connection.prepare_cached(others)?;
+    let mut change =
+        connection.prepare_cached("SELECT at, other FROM _whimbrel_log WHERE seq = ?1")?;
+    loop {
+        let mut rows = others.query([seq])?;
+        while let Some(row) = rows.next()? {
+            if row.get::<_, i64>(0)? != seq {
+                break;
+            }
+            seq += step;
+        }
+        drop(rows);
+        let found = change.query_row([seq], |row| Ok((row.get(0)?, row.get(1)?)));
+        match found.optional()? {
+            None => return Ok(None),
+            Some((at, None)) => return Ok(Some(Last { seq, at })),
+            Some((_, Some::<i64>(_))) => seq += step,
+        }
+    }
+}
+
 pub(super) fn index_state(row: &Row<'_>) -> rusqlite::Result<IndexState> {
     Ok(IndexState {
         id: IndexId(row.get(0)?),
@@ -254,36 +320,26 @@ impl Reader {
         }
     }
 
-    /// The last change not after a time; 0 where they all are.
-    pub(super) fn change_at(&self, at: Micros) -> Result<i64, StoreError> {
+    /// The last change of the gateway's own. What others wrote since happened after every time that was given out.
+    pub(super) fn last_own(&self) -> Result<Option<Last>, StoreError> {
         let last = self.last()?;
-        if last.at <= at {
-            return Ok(last.seq);
-        }
-        let halve = || -> rusqlite::Result<i64> {
-            let connection = self.connection.as_ref();
-            let connection = connection.ok_or(rusqlite::Error::InvalidQuery)?;
-            let mut first = connection
-                .prepare_cached("SELECT min(seq) FROM _whimbrel_log")?
-                .query_row([], |row| row.get::<_, i64>(0))?;
-            // The first change after the time lies from `first` to `end`.
-            let mut end = last.seq;
-            let mut probe = connection.prepare_cached(
-                "SELECT seq, at FROM _whimbrel_log WHERE seq >= ?1 ORDER BY seq LIMIT 1",
-            )?;
-            while first < end {
-                let middle = first + (end - first) / 2;
-                let (seq, then): (i64, Micros) =
-                    probe.query_row([middle], |row| Ok((row.get(0)?, row.get(1)?)))?;
-                if then <= at {
-                    first = seq + 1;
-                } else {
-                    end = middle;
-                }
+        own_until(self.connection()?, last.seq).map_err(|e| self.failed(e))
+    }
+
+    /// The last change not after a time; 0 where they all are. What others wrote is of the time of the gateway's next commit
+    /// behind it: a transaction's statements are older than what was read before it committed.
+    pub(super) fn change_at(&self, at: Micros) -> Result<i64, StoreError> {
+        let connection = self.connection()?;
+        let find = || -> rusqlite::Result<i64> {
+            let change = noted_at(connection, at)?;
+            match own_until(connection, change)? {
+                Some(own) if own.seq == change => Ok(change),
+                // What its own write set off in the app's triggers is of its time.
+                Some(own) => noted_at(connection, own.at),
+                None => Ok(0),
             }
-            Ok(first - 1)
         };
-        halve().map_err(|e| self.failed(e))
+        find().map_err(|e| self.failed(e))
     }
 
     /// The document as it was after a change, and nothing after that one.

@@ -24,7 +24,7 @@ impl SqliteView {
     pub(super) fn new(reader: Reader) -> Result<Self, StoreError> {
         Ok(Self {
             name: reader.shared.name.clone(),
-            at: reader.last()?.at,
+            at: reader.last_own()?.map_or(0, |own| own.at),
             reader: Arc::new(Mutex::new(reader)),
         })
     }
@@ -63,15 +63,15 @@ impl View for SqliteView {
         places: &[Place],
         at: Option<Micros>,
     ) -> Result<Vec<Option<Stored>>, StoreError> {
-        let (few, now) = (places.len() <= FEW as usize, self.at);
+        let few = places.len() <= FEW as usize;
         let places = places.to_vec();
         self.read(few, move |reader| match at {
-            Some(at) if at < now => {
+            Some(at) => {
                 let change = reader.change_at(at)?;
                 let one = |place| reader.as_of(place, change);
                 places.iter().map(one).collect()
             }
-            _ => places.iter().map(|place| reader.now(place)).collect(),
+            None => places.iter().map(|place| reader.now(place)).collect(),
         })
         .await
     }
@@ -287,19 +287,28 @@ impl Reader {
     ) -> Result<Vec<Change>, StoreError> {
         let failed = |e| self.failed(e);
         let first = self.change_at(since)?;
-        let last = self.change_at(until.unwrap_or(Micros::MAX))?;
+        let last = match until {
+            Some(until) => self.change_at(until)?,
+            None => self.last()?.seq,
+        };
         let (collection, key) = after_place.map_or(("", ""), |p| (&*p.collection, &*p.key));
         let mut statement = self
             .connection()?
             .prepare_cached(
-                "SELECT c.name, l.key, max(l.at) FROM _whimbrel_log AS l
+                "SELECT c.name, l.key, max(max(l.at), ?7) FROM (
+                     SELECT collection, key, at FROM _whimbrel_log WHERE seq > ?1 AND seq <= ?2
+                     UNION ALL SELECT collection, key, at FROM _whimbrel_log
+                     WHERE other = 1 AND seq > (SELECT settled FROM _whimbrel_serving) AND ?6) AS l
                  JOIN _whimbrel_collections AS c ON c.id = l.collection
-                 WHERE l.seq > ?1 AND l.seq <= ?2 AND (c.name, l.key) > (?3, ?4)
+                 WHERE (c.name, l.key) > (?3, ?4)
                  GROUP BY c.name, l.key ORDER BY c.name, l.key LIMIT ?5",
             )
             .map_err(failed)?;
+        // Others' statements may be older.
+        let after = since.saturating_add(1);
+        let asked = params![first, last, collection, key, limit, until.is_none(), after];
         let places = statement
-            .query_map(params![first, last, collection, key, limit], |row| {
+            .query_map(asked, |row| {
                 let (name, key): (String, String) = (row.get(0)?, row.get(1)?);
                 let place = Place {
                     collection: name.into(),
