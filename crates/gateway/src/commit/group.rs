@@ -540,3 +540,43 @@ async fn commit_alone(gateway: &Arc<Gateway>, shared: &Arc<Shared>, alone: Alone
     }
     let _ = answer.send(outcome.map_err(status::of_store));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names;
+    use crate::transaction::Transactions;
+
+    #[tokio::test]
+    async fn what_was_never_handed_to_the_store_was_not_written() {
+        let (shared, transactions) = (Shared::default(), Transactions::default());
+        let database = names::database("projects/p/databases/d").unwrap();
+        let task = async |answer| {
+            let (id, sealed) = transactions.sealed();
+            let task = Task {
+                request: Request::new(database.clone(), Vec::new()).unwrap(),
+                basis: Basis::default(),
+                hold: Hold::Transaction(sealed),
+                answer,
+                room: shared.room(1).await.unwrap(),
+            };
+            (id, task)
+        };
+        let (answer, waiting) = oneshot::channel();
+        let (first, one) = task(answer).await;
+        let (answer, late) = oneshot::channel();
+        let (second, other) = task(answer).await;
+        shared.submit(one);
+        shared.close();
+        shared.submit(other);
+        for (id, answer) in [(first, waiting), (second, late)] {
+            let error = answer.await.unwrap().unwrap_err();
+            assert_eq!(error.code(), tonic::Code::Unavailable);
+            // These words say that it may be run again.
+            let error = transactions.find(&id).unwrap_err();
+            assert!(error.message().contains("expired"), "{error}");
+        }
+        assert_eq!(transactions.load(), (0, 0));
+        assert!(shared.room(1).await.is_err());
+    }
+}

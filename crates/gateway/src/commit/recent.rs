@@ -121,3 +121,41 @@ impl Recent {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use whimbrel_firestore::backend::Stored;
+    use whimbrel_firestore::v1::value::ValueType;
+    use whimbrel_firestore::{Fields, Place, v1};
+
+    #[test]
+    fn however_large_documents_are_what_is_kept_is_bounded() {
+        let value = v1::Value {
+            value_type: Some(ValueType::StringValue("x".repeat(1 << 20))),
+        };
+        let now = Clock::now();
+        let change = |at| Change {
+            place: Place::of_path("a/1").unwrap(),
+            at,
+            before: None,
+            after: Some(Stored {
+                fields: Arc::new(Fields::from([("t".to_owned(), value.clone())])),
+                created: at,
+                updated: at,
+            }),
+        };
+        let mut recent = Recent::default();
+        recent.keep();
+        for at in now..now + 100 {
+            recent.put(at, Some(&vec![change(at)]));
+            assert!(recent.bytes <= BYTES);
+        }
+        let kept = recent.commits.len();
+        assert!((16..32).contains(&kept), "{kept}");
+        // What is not kept is known to be missing.
+        assert_eq!(recent.complete, now + 99 - kept as Micros);
+        assert_eq!(recent.commits.front().unwrap().at, recent.complete + 1);
+    }
+}

@@ -18,6 +18,15 @@ fn transactions(life: Duration, idle: Duration) -> Transactions {
     })
 }
 
+impl Transactions {
+    /// One that commits, and what clients know it by.
+    pub(crate) fn sealed(&self) -> (Vec<u8>, Sealed) {
+        let transaction = self.open(Mode::ReadWrite, None);
+        let (sealed, _) = self.seal(&transaction).unwrap();
+        (transaction.id.bytes(), sealed)
+    }
+}
+
 #[tokio::test]
 async fn one_that_nobody_uses_expires_and_lets_go() {
     let all = transactions(LONG, SHORT);

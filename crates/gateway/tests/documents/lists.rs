@@ -210,6 +210,10 @@ async fn documents_that_only_have_others_below_them_are_listed_where_wanted() {
                 delete("c/b/s/1"),
                 delete("c/b/t/1"),
                 delete("c/z"),
+                delete("c/__id7__"),
+                delete("c/__id9__/s/1/x/2"),
+                delete("c/a!!/t/1/u/1"),
+                delete("c/y!/s/1"),
                 set("c/new/s/1", n(1)),
             ])
             .await;
@@ -217,7 +221,10 @@ async fn documents_that_only_have_others_below_them_are_listed_where_wanted() {
             consistency_selector: Some(ConsistencySelector::ReadTime(time::to_proto(then))),
             ..with_missing.clone()
         };
-        assert_eq!(all(&stage, &past, 4).await, expected);
+        for size in [0, 1, 2, 4] {
+            let then = all(&stage, &past, size).await;
+            assert_eq!(then, expected, "pages of {size} of the past");
+        }
         let now = all(&stage, &with_missing, 4).await;
         assert!(now.contains(&"new?".to_owned()));
         assert!(!now.iter().any(|id| id == "b?" || id == "z"));
