@@ -96,7 +96,7 @@ impl Daemon {
     }
 
     /// Also while it has not begun.
-    fn lives(&self) -> bool {
+    pub fn lives(&self) -> bool {
         self.process().is_none_or(|process| {
             let status = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
             // The shell does not look after its child before its own end.

@@ -7,6 +7,7 @@ mod daemon;
 mod deny;
 mod firestore;
 mod hidane;
+mod junit;
 mod postgres;
 mod process;
 mod scratch;

@@ -2,7 +2,7 @@
 
 use crate::deny::{self, Checked};
 use crate::services::Services;
-use crate::{Outcome, firestore, process, tidy};
+use crate::{Outcome, firestore, junit, process, tidy};
 use clap::Args;
 use std::collections::BTreeSet;
 use std::fs;
@@ -35,6 +35,13 @@ pub struct TestArguments {
     rest: Vec<String>,
 }
 
+impl TestArguments {
+    /// Whether not all tests were asked for.
+    fn is_part(&self) -> bool {
+        self.only.is_some() || !self.packages.is_empty()
+    }
+}
+
 pub fn run(arguments: &TestArguments) -> Outcome<()> {
     let mut report = Report::default();
     if !arguments.no_lint {
@@ -57,12 +64,15 @@ pub fn run(arguments: &TestArguments) -> Outcome<()> {
         report.said = said;
     }
     drop(services);
-    // They test the program as a whole: a part of the tests leaves them out.
-    if arguments.only.is_none() && arguments.packages.is_empty() {
-        report.stage("clients", firestore::check);
-    }
+    report.stage("clients", || match arguments.is_part() {
+        true => Ok(Checked::Not(CHOSEN.to_owned())),
+        false => firestore::check(),
+    });
     report.finish()
 }
+
+/// They test the program as a whole.
+const CHOSEN: &str = "only a part of the tests was asked for";
 
 /// Names the files: what is wrong in them `cargo fmt` mends by itself.
 fn format() -> Outcome<()> {
@@ -114,10 +124,10 @@ fn tests(arguments: &TestArguments, services: &Services, said: &mut Said) -> Out
         command.args(["--", "--show-output"]).args(&arguments.rest);
     }
     // Beside the workspace, wherever the target directory is.
-    let junit = crate::root().join("target/nextest/default/junit.xml");
+    let report = crate::root().join("target/nextest/default/junit.xml");
     if nextest {
         // A report that is left over from another run would speak of that run.
-        let _ = fs::remove_file(&junit);
+        let _ = fs::remove_file(&report);
     }
     let summary = if nextest {
         NEXTEST_SUMMARY
@@ -126,12 +136,12 @@ fn tests(arguments: &TestArguments, services: &Services, said: &mut Said) -> Out
     };
     let outcome = run_and_listen(&mut command, summary, said);
     if nextest {
-        match fs::read_to_string(&junit) {
-            Ok(text) => said.skipped.extend(skipped_in(&unescape_xml(&text))),
+        match fs::read_to_string(&report) {
+            Ok(text) => said.skipped.extend(skipped_in(&captured(&text))),
             Err(error) if outcome.is_ok() => {
-                let junit = junit.display();
+                let report = report.display();
                 return Err(format!(
-                    "which tests lacked their data is unknown: {junit}: {error}"
+                    "which tests lacked their data is unknown: {report}: {error}"
                 ));
             }
             // Without a build there is no report.
@@ -248,17 +258,14 @@ fn without_colours(line: &str) -> String {
     out + rest
 }
 
-/// Of a JUnit report: enough to read the lines that tests wrote.
-fn unescape_xml(text: &str) -> String {
+/// A JUnit report with the lines that tests wrote as lines of their own.
+fn captured(report: &str) -> String {
     // A captured output begins right behind its tag.
-    text.replace("<system-out>", "\n")
+    let lines = report
+        .replace("<system-out>", "\n")
         .replace("<system-err>", "\n")
-        .replace("</system", "\n</system")
-        .replace("&lt;", "<")
-        .replace("&gt;", ">")
-        .replace("&quot;", "\"")
-        .replace("&apos;", "'")
-        .replace("&amp;", "&")
+        .replace("</system", "\n</system");
+    junit::unescape(&lines)
 }
 
 #[derive(Default)]
@@ -388,7 +395,7 @@ mod tests {
     fn skips_are_heard_in_a_report_and_in_plain_lines() {
         let report = "<system-out>SKIPPED chinook: no &quot;data&quot;</system-out>\n\
                       <system-err>\nSKIPPED blns: a &lt;b&gt;\nnot SKIPPED\n</system-err>";
-        let heard: Vec<_> = skipped_in(&unescape_xml(report)).collect();
+        let heard: Vec<_> = skipped_in(&captured(report)).collect();
         assert_eq!(
             heard,
             ["SKIPPED chinook: no \"data\"", "SKIPPED blns: a <b>"]

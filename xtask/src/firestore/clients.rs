@@ -168,3 +168,71 @@ pub fn show(program: &mut Command) -> Outcome<String> {
         failed.join("\n")
     ))
 }
+
+/// Whether npm or pip, in what they said, reached no registry: what else may keep them from installing is a fault.
+pub fn is_unreachable(said: &str) -> bool {
+    const CODES: &[&str] = &[
+        "EAI_AGAIN",
+        "ECONNREFUSED",
+        "ECONNRESET",
+        "EHOSTUNREACH",
+        "ENETUNREACH",
+        "ENOTFOUND",
+        "ERR_SOCKET_TIMEOUT",
+        "ETIMEDOUT",
+    ];
+    let npm = said
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("npm error code "))
+        .any(|code| CODES.contains(&code));
+    // A version that is not there is said in the same words, but after an answer.
+    let pip = said.contains("connection broken by") && said.contains("(from versions: none)");
+    npm || pip
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_registry_that_is_not_reached_is_no_fault() {
+        let retried = "WARNING: Retrying (Retry(total=0)) after connection broken by \
+                       'NewConnectionError('…: [Errno -2] Name or service not known')': /simple/x/";
+        for (said, unreachable) in [
+            (
+                "npm error code ENOTFOUND\nnpm error syscall getaddrinfo",
+                true,
+            ),
+            (
+                "npm install failed (exit status: 1)\nnpm error code ECONNREFUSED",
+                true,
+            ),
+            (
+                "npm error code ETARGET\nnpm error notarget No matching version",
+                false,
+            ),
+            ("npm error code EACCES\nnpm error path /root/.npm", false),
+            ("npm error code ERESOLVE", false),
+            (
+                &format!(
+                    "{retried}\nERROR: Could not find a version that satisfies x (from versions: none)"
+                ),
+                true,
+            ),
+            (
+                &format!(
+                    "{retried}\nERROR: Could not find a version that satisfies x (from versions: 1.0)"
+                ),
+                false,
+            ),
+            (
+                "ERROR: Could not find a version that satisfies x (from versions: none)",
+                false,
+            ),
+            ("ERROR: No space left on device", false),
+            ("the program `node` is missing", false),
+        ] {
+            assert_eq!(is_unreachable(said), unreachable, "{said}");
+        }
+    }
+}

@@ -37,6 +37,13 @@ pub fn run(ground: &Ground, store: Store, kills: u32) -> Outcome<String> {
         })?;
         random = next(random);
         sleep(Duration::from_millis(200 + random % 1300));
+        // Without load there is nothing to lose.
+        if !writer.lives() {
+            return Err(format!(
+                "before kill {round} the writer ended by itself; it said:\n{}",
+                writer.said().trim()
+            ));
+        }
         server.kill()?;
         // What it got to know of acknowledgements it has written by now.
         sleep(Duration::from_millis(50));
