@@ -1,5 +1,6 @@
 //! Filters: what a document must be like to be in a query's result.
 
+use crate::status::invalid;
 use std::cmp::Ordering;
 use tonic::Status;
 use whimbrel_firestore::core::field_path::{self, FieldPath};
@@ -96,7 +97,7 @@ impl Filter {
     /// INVALID_ARGUMENT: more than thirty.
     pub fn disjunctions(&self) -> Result<Vec<Conjunction>, Status> {
         self.expand().ok_or_else(|| {
-            Status::invalid_argument(format!(
+            invalid(format!(
                 "Too many disjunctions after normalization. Result had {} disjunctions which is more than the \
                  maximum of {DISJUNCTIONS}",
                 self.alternatives()

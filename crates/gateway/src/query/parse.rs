@@ -354,6 +354,11 @@ fn field_test(
     Ok(Test { field, op, values })
 }
 
+/// What stands there is a value, and not said.
+fn no_name() -> Status {
+    invalid("A value in the query is a reference that is not the name of a document.")
+}
+
 fn key_expected() -> Status {
     invalid("__key__ filter value must be a Key")
 }
@@ -367,7 +372,8 @@ fn name_operand(
     let Some(ValueType::ReferenceValue(name)) = &value.value_type else {
         return Err(otherwise());
     };
-    let place: Place = names::document_in(database, name)?;
+    let (found, place): (_, Place) = names::document(name).map_err(|_| no_name())?;
+    names::same_database(database, &found)?;
     Ok(Value {
         value_type: Some(ValueType::ReferenceValue(place.path())),
     })
@@ -390,7 +396,9 @@ fn check_value(value: &Value) -> Result<(), Status> {
         None => Err(invalid(
             "Cannot convert firestore.v1.Value with type unset.",
         )),
-        Some(ValueType::ReferenceValue(name)) => names::document(name).map(|_| ()),
+        Some(ValueType::ReferenceValue(name)) => {
+            names::document(name).map(|_| ()).map_err(|_| no_name())
+        }
         Some(ValueType::GeoPointValue(point)) => {
             let inside = |degrees: f64, limit: f64| degrees.abs() <= limit;
             if inside(point.latitude, 90.0) && inside(point.longitude, 180.0) {
@@ -461,7 +469,7 @@ pub(super) fn path(text: &str) -> Result<FieldPath, Status> {
     if text.is_empty() {
         return Err(invalid("Invalid empty property path string."));
     }
-    let path = FieldPath::parse(text).map_err(Status::invalid_argument)?;
+    let path = FieldPath::parse(text).map_err(invalid)?;
     let reserved = |id: &String| {
         id.len() > 4
             && id.starts_with("__")

@@ -4,7 +4,7 @@ use crate::stage::{Stage, of};
 use crate::values::*;
 use tonic::Code;
 use whimbrel_firestore::v1::structured_query::{CollectionSelector, FindNearest, Projection};
-use whimbrel_firestore::v1::{StructuredQuery, Value};
+use whimbrel_firestore::v1::{Cursor, StructuredQuery, Value};
 
 fn nearest(query_vector: Value, limit: i32) -> FindNearest {
     FindNearest {
@@ -14,6 +14,13 @@ fn nearest(query_vector: Value, limit: i32) -> FindNearest {
         limit: Some(limit),
         ..FindNearest::default()
     }
+}
+
+fn secret() -> Value {
+    let secret = "users/secret".to_owned();
+    value(whimbrel_firestore::v1::value::ValueType::ReferenceValue(
+        secret,
+    ))
 }
 
 fn refused() -> Vec<(StructuredQuery, &'static str)> {
@@ -141,6 +148,24 @@ fn refused() -> Vec<(StructuredQuery, &'static str)> {
         (
             with(filter("__name__", Op::Equal, text("c/a"))),
             "__key__ filter value must be a Key",
+        ),
+        (
+            with(filter("__name__", Op::Equal, secret())),
+            "A value in the query is a reference that is not the name of a document.",
+        ),
+        (
+            with(filter("a", Op::In, array(vec![int(1), secret()]))),
+            "A value in the query is a reference that is not the name of a document.",
+        ),
+        (
+            StructuredQuery {
+                start_at: Some(Cursor {
+                    values: vec![secret()],
+                    before: true,
+                }),
+                ..by(&[("a", false)])
+            },
+            "A value in the query is a reference that is not the name of a document.",
         ),
         (
             with(unary("__name__", Unary::IsNull)),
