@@ -1,6 +1,8 @@
 //! The one loop that drives every job: partitions in parallel, chunk after chunk, a checkpoint behind
 //! each.
 
+mod checkpoint;
+
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -8,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tokio::task::JoinSet;
-use whimbrel_model::ledger::{
-    Counts, Entry, Filed, JobSpec, PartitionState, QuarantineItem, RunId, RunState,
-};
+use whimbrel_model::ledger::{Counts, Entry, JobSpec, PartitionState, RunId, RunState};
 use whimbrel_model::{Code, DocError, Event, Key, KeyRange, Page, StoreErrorKind, Timestamp};
+
+use checkpoint::{Done, is_due};
 
 use crate::chunk::ChunkSize;
 use crate::engine::Engine;
@@ -27,6 +29,12 @@ use crate::throttle::Throttle;
 #[async_trait]
 pub(crate) trait Work: Send + Sync + 'static {
     async fn handle(&self, page: Page, cx: &ChunkContext) -> Result<Handled, EngineError>;
+
+    /// How long what became of chunks may wait until it is put down, several chunks at once. Nothing for work that
+    /// writes: a crash must find what was written noted. Work that only reads does no more than read again.
+    fn may_wait(&self) -> Duration {
+        Duration::ZERO
+    }
 
     /// Called once before the first chunk of an attempt, with what is left of each partition.
     async fn prepare(&self, _ranges: &[KeyRange]) -> Result<(), EngineError> {
@@ -360,9 +368,28 @@ impl Shared {
         part: PartitionState,
         size: &mut ChunkSize,
     ) -> Result<(), EngineError> {
+        let mut waiting = Vec::new();
+        let worked = self.work_chunks(index, part, size, &mut waiting).await;
+        if worked.is_err() && !waiting.is_empty() {
+            // What was done before it stopped need not be done again. Why it stopped is what counts.
+            if let Err(unwritten) = self.put_down(index, waiting).await {
+                tracing::warn!(%unwritten, "chunks that were done could not be put down");
+            }
+        }
+        worked
+    }
+
+    async fn work_chunks(
+        &self,
+        index: u32,
+        part: PartitionState,
+        size: &mut ChunkSize,
+        waiting: &mut Vec<Done>,
+    ) -> Result<(), EngineError> {
         let mut through = part.through;
         // What lies right behind the checkpoint may have been written by the attempt that was killed.
         let mut again = self.resumed;
+        let mut put_down = Instant::now();
         loop {
             self.may_go_on()?;
             if let Some(throttle) = &self.throttle {
@@ -370,14 +397,22 @@ impl Shared {
             }
             let begun = Instant::now();
             let range = part.range.resumed_after(through.as_ref());
-            let (handled, last) = self.chunk(&range, size.get(), again).await?;
+            let (handled, next) = self.chunk(&range, size.get(), again).await?;
             again = false;
             let seen = usize::try_from(handled.counts.enumerated).unwrap_or(usize::MAX);
-            let done = last.is_none();
-            through = last.or(through);
-            self.checkpoint(index, through.clone(), done, handled, begun.elapsed())
-                .await?;
-            if done {
+            let last = next.is_none();
+            through = next.or(through);
+            waiting.push(Done {
+                through: through.clone(),
+                last,
+                handled,
+                elapsed: begun.elapsed(),
+            });
+            if is_due(waiting, put_down, self.job.work.may_wait()) {
+                self.put_down(index, std::mem::take(waiting)).await?;
+                put_down = Instant::now();
+            }
+            if last {
                 return Ok(());
             }
             size.learn(seen, begun.elapsed());
@@ -435,87 +470,6 @@ impl Shared {
         };
         let pages = self.job.pages.as_ref();
         self.job.work.take(pages, range, limit, &cx).await
-    }
-
-    async fn checkpoint(
-        &self,
-        partition: u32,
-        through: Option<Key>,
-        last: bool,
-        handled: Handled,
-        elapsed: Duration,
-    ) -> Result<(), EngineError> {
-        let Handled {
-            counts,
-            failures,
-            settled,
-            note,
-            ..
-        } = handled;
-        if !counts.balanced() {
-            return Err(EngineError::Counts(format!("in one chunk: {counts:?}")));
-        }
-        let subject = self.job.spec.subject.as_str();
-        let released = match settled.as_slice() {
-            [] => Vec::new(),
-            settled => self.ledger.journal().waiting(subject, settled).await?,
-        };
-        let items = self.quarantine_items(&failures);
-        let mut entries = vec![Entry::ChunkDone {
-            run: self.run.clone(),
-            partition,
-            through,
-            counts,
-            last,
-            note,
-        }];
-        if !released.is_empty() {
-            entries.push(Entry::QuarantineResolved {
-                run: self.run.clone(),
-                subject: subject.to_owned(),
-                count: released.len() as u64,
-            });
-        }
-        let filed = Filed {
-            quarantine: &items,
-            released: (!released.is_empty()).then_some((subject, released.as_slice())),
-        };
-        self.ledger
-            .append(self.lease.fence(), entries, filed)
-            .await?;
-        for failure in &failures {
-            self.events.send(&failure.event(&self.run));
-        }
-        let totals = self.totals.lock().map(|mut totals| {
-            totals.add(&counts);
-            *totals
-        });
-        let totals = totals.unwrap_or_default();
-        if counts.enumerated > 0 {
-            self.events.send(&Event::BatchComplete {
-                run: self.run.clone(),
-                partition,
-                counts,
-                totals,
-                elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
-            });
-        }
-        self.job.options.max_failed.check(&totals, false)
-    }
-
-    fn quarantine_items(&self, failures: &[Failure]) -> Vec<QuarantineItem> {
-        let at = self.ledger.now().to_string();
-        let item = |f: &Failure| QuarantineItem {
-            subject: self.job.spec.subject.clone(),
-            run: self.run.clone(),
-            label: f.label.clone(),
-            key: f.key.clone(),
-            version: f.version,
-            error: f.error.clone(),
-            at: at.clone(),
-            attempts: 1,
-        };
-        failures.iter().map(item).collect()
     }
 
     async fn complete(&self) -> Result<(), EngineError> {

@@ -68,6 +68,17 @@ impl Body {
         }
     }
 
+    /// Whether both are spelled alike but for space and the order of members, which is quickly told. They mean the
+    /// same then (or are broken alike); where they are not, their fingerprints tell.
+    #[must_use]
+    pub fn is_spelled_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            // An empty body is how stores give back a row that is none.
+            (Body::Json(a), Body::Json(b)) => !a.is_empty() && (a == b || json::surely_same(a, b)),
+            _ => false,
+        }
+    }
+
     /// About how many bytes the body takes.
     #[must_use]
     pub fn size(&self) -> usize {

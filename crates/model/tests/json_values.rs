@@ -233,3 +233,109 @@ fn shuffling_shuffles_deep_down() {
         assert_eq!(shuffled(&deep, seed), deep);
     }
 }
+
+/// The same text in another spelling: members the other way round, and space wherever there may be some.
+fn spaced(bytes: &[u8]) -> Vec<u8> {
+    fn write(raw: &Raw, out: &mut Vec<u8>) {
+        out.extend_from_slice(b" \n");
+        match raw {
+            Raw::Word(word) => out.extend_from_slice(word.as_bytes()),
+            Raw::String(text) => json::write(&Value::String(text.clone()), out),
+            Raw::Array(items) => {
+                out.push(b'[');
+                for (i, item) in items.iter().enumerate() {
+                    out.extend_from_slice(if i == 0 { b"\t" } else { b" ," });
+                    write(item, out);
+                }
+                out.push(b']');
+            }
+            Raw::Object(members) => {
+                out.push(b'{');
+                for (i, (name, value)) in members.iter().rev().enumerate() {
+                    out.extend_from_slice(if i == 0 { b"\r" } else { b" , " });
+                    json::write(&Value::String(name.clone()), out);
+                    out.push(b' ');
+                    out.push(b':');
+                    write(value, out);
+                }
+                out.push(b'}');
+            }
+        }
+        out.push(b' ');
+    }
+    let mut out = Vec::new();
+    write(&raw(bytes), &mut out);
+    out
+}
+
+proptest! {
+    #[test]
+    fn other_spellings_are_recognised(map in common::map()) {
+        let text = written(&Value::Map(map));
+        prop_assert!(json::surely_same(&text, &spaced(&text)));
+        prop_assert!(json::surely_same(&spaced(&text), &text));
+    }
+
+    #[test]
+    fn nothing_else_is_taken_for_the_same(a in common::map(), b in common::map(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+        let text = written(&Value::Map(a));
+        let mut changed = spaced(&text);
+        let at = at.index(changed.len());
+        changed[at] = byte;
+        for other in [written(&Value::Map(b)), changed] {
+            if json::surely_same(&text, &other) {
+                prop_assert_eq!(json::fingerprint(&text), json::fingerprint(&other), "{}", String::from_utf8_lossy(&other));
+            }
+        }
+    }
+
+    #[test]
+    fn hostile_texts_are_compared_without_harm(a in "[\\[\\]{}:,\"\\\\a0tnrue. -]{0,40}") {
+        let _ = json::surely_same(a.as_bytes(), a.as_bytes());
+    }
+}
+
+#[test]
+fn spellings() {
+    let check = |a: &str, b: &str, same: bool| {
+        assert_eq!(
+            json::surely_same(a.as_bytes(), b.as_bytes()),
+            same,
+            "{a} {b}"
+        );
+        assert_eq!(
+            json::surely_same(b.as_bytes(), a.as_bytes()),
+            same,
+            "{b} {a}"
+        );
+    };
+    check(r#"{"a":1,"b":[1,2]}"#, r#"{ "b": [1, 2], "a": 1 }"#, true);
+    check(
+        r#"{"a":{"x":1,"y":2},"b":3}"#,
+        r#"{"b":3,"a":{"y":2,"x":1}}"#,
+        true,
+    );
+    check(r#"{"a":"\\","b":"\""}"#, r#"{"b":"\"", "a":"\\"}"#, true);
+    check("{}", " { } ", true);
+    check(r#"{"a":1}"#, r#"{"a":1,"a":1}"#, false);
+    check(r#"{"a":1,"a":2}"#, r#"{"a":2,"a":2}"#, false);
+    check(r#"{"a":1,"b":2}"#, r#"{"a":1,"a":1}"#, false);
+    check(r#"{"a":[1,2]}"#, r#"{"a":[2,1]}"#, false);
+    check(r#"{"a":[]}"#, r#"{"a":{}}"#, false);
+    check(r#"{"a":["b",1]}"#, r#"{"a":{"b":1}}"#, false);
+    check(r#"{"a":"1"}"#, r#"{"a":1}"#, false);
+    check(r#"{"a":1}"#, r#"{"a":1.0}"#, false);
+    check(r#"{"a":12}"#, r#"{"a":1 2}"#, false);
+    check(r#"{"a":1}"#, r#"{"a":1}}"#, false);
+    check(r#"{"a":1,}"#, r#"{"a":1, }"#, false);
+    check("", "", false);
+    let deep = |n: usize| format!("{}{}", "[".repeat(n), "]".repeat(n));
+    check(&deep(64), &deep(64), true);
+    check(&deep(100_000), &deep(100_000), false);
+    let many = |n: u32| -> String {
+        let members: Vec<String> = (0..n).map(|i| format!("\"m{i}\": {i}")).collect();
+        format!("{{{}}}", members.join(","))
+    };
+    check(&many(64), &many(64), true);
+    check(&many(65), &many(65), false);
+}

@@ -53,12 +53,8 @@ pub(super) async fn compare(
 }
 
 fn same(there: &Body, wanted: &Body) -> bool {
-    if let (Body::Json(a), Body::Json(b)) = (there, wanted)
-        && a == b
-    {
-        return true;
-    }
-    matches!((there.fingerprint(), wanted.fingerprint()), (Ok(a), Ok(b)) if a == b)
+    there.is_spelled_like(wanted)
+        || matches!((there.fingerprint(), wanted.fingerprint()), (Ok(a), Ok(b)) if a == b)
 }
 
 /// What is in the way, over all collections.

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use whimbrel_model::finding::{Difference, MOST_DIFFERENCES, Mismatch};
@@ -22,6 +22,9 @@ use crate::provenance::{PROVENANCE, Spot, read_provenance};
 
 /// Of more differences in one chunk, none is likely to come from somebody who is writing just now.
 const LOOK_AT_ONCE: usize = 200;
+
+/// A disk is waited for this seldom: after a crash as much is read again.
+const PUT_DOWN_EVERY: Duration = Duration::from_millis(500);
 
 /// Documents that are read by their keys at once.
 const AT_ONCE: usize = 32;
@@ -109,6 +112,10 @@ impl Work for CompareWork {
                 }
             }
         }
+    }
+
+    fn may_wait(&self) -> Duration {
+        PUT_DOWN_EVERY
     }
 
     async fn prepare(&self, ranges: &[KeyRange]) -> Result<(), EngineError> {

@@ -16,7 +16,8 @@
 //!
 //! # Layout
 //! One grammar (`reader`) drives every reading: it feeds a `Build`, which makes facts, members, values
-//! or a fingerprint of what it is told. It does not recurse. Texts of 2 GiB and more
+//! or a fingerprint of what it is told. It does not recurse. (`same`, which only compares spellings, has a tokenizer
+//! of its own.) Texts of 2 GiB and more
 //! are refused as malformed.
 
 mod base64;
@@ -25,6 +26,7 @@ mod names;
 mod number;
 mod parse;
 mod reader;
+mod same;
 mod scan;
 mod string;
 mod tag;
@@ -168,6 +170,13 @@ pub fn write_plain(value: &Value, out: &mut Vec<u8>) -> Losses {
 /// The bytes are not one JSON object that values can hold.
 pub fn fingerprint(bytes: &[u8]) -> Result<Fingerprint, JsonError> {
     fingerprint::of_json(bytes).map_err(|e| *e)
+}
+
+/// Whether two texts say the same as far as their spelling shows it, whatever the order of members and the space
+/// between: `true` where they do (or are broken alike), `false` where only reading both can tell.
+#[must_use]
+pub fn surely_same(a: &[u8], b: &[u8]) -> bool {
+    same::surely(a, b)
 }
 
 /// The same as [`fingerprint`] of the map's tagged form.
