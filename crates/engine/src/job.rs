@@ -399,23 +399,41 @@ impl Shared {
             let range = part.range.resumed_after(through.as_ref());
             let (handled, next) = self.chunk(&range, size.get(), again).await?;
             again = false;
-            let seen = usize::try_from(handled.counts.enumerated).unwrap_or(usize::MAX);
+            let (counts, elapsed) = (handled.counts, begun.elapsed());
             let last = next.is_none();
             through = next.or(through);
             waiting.push(Done {
                 through: through.clone(),
                 last,
                 handled,
-                elapsed: begun.elapsed(),
             });
             if is_due(waiting, put_down, self.job.work.may_wait()) {
                 self.put_down(index, std::mem::take(waiting)).await?;
                 put_down = Instant::now();
             }
+            self.tell(index, counts, elapsed);
+            self.job.options.max_failed.check(&self.totals(), false)?;
             if last {
                 return Ok(());
             }
+            let seen = usize::try_from(counts.enumerated).unwrap_or(usize::MAX);
             size.learn(seen, begun.elapsed());
+        }
+    }
+
+    fn tell(&self, partition: u32, counts: Counts, elapsed: Duration) {
+        let totals = self.totals.lock().map(|mut totals| {
+            totals.add(&counts);
+            *totals
+        });
+        if counts.enumerated > 0 {
+            self.events.send(&Event::BatchComplete {
+                run: self.run.clone(),
+                partition,
+                counts,
+                totals: totals.unwrap_or_default(),
+                elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+            });
         }
     }
 

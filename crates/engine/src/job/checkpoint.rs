@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use whimbrel_model::ledger::{Counts, Entry, Filed, QuarantineItem};
-use whimbrel_model::{Event, Key};
+use whimbrel_model::Key;
+use whimbrel_model::ledger::{Entry, Filed, QuarantineItem};
 
 use super::{Failure, Handled, Shared};
 use crate::error::EngineError;
@@ -14,7 +14,6 @@ pub(super) struct Done {
     /// Whether it was its partition's last one.
     pub last: bool,
     pub handled: Handled,
-    pub elapsed: Duration,
 }
 
 /// What waits to be put down.
@@ -33,12 +32,11 @@ impl Shared {
     ) -> Result<(), EngineError> {
         let subject = self.job.spec.subject.as_str();
         let (mut entries, mut released) = (Vec::new(), Vec::new());
-        let (mut failures, mut batches) = (Vec::new(), Vec::new());
+        let mut failures = Vec::new();
         for Done {
             through,
             last,
             handled,
-            elapsed,
         } in done
         {
             let counts = handled.counts;
@@ -50,7 +48,6 @@ impl Shared {
                 released.extend(settled.await?);
             }
             failures.extend(handled.failures);
-            batches.push((counts, elapsed));
             entries.push(Entry::ChunkDone {
                 run: self.run.clone(),
                 partition,
@@ -78,26 +75,7 @@ impl Shared {
         for failure in &failures {
             self.events.send(&failure.event(&self.run));
         }
-        for (counts, elapsed) in batches {
-            self.tell(partition, counts, elapsed);
-        }
-        self.job.options.max_failed.check(&self.totals(), false)
-    }
-
-    fn tell(&self, partition: u32, counts: Counts, elapsed: Duration) {
-        let totals = self.totals.lock().map(|mut totals| {
-            totals.add(&counts);
-            *totals
-        });
-        if counts.enumerated > 0 {
-            self.events.send(&Event::BatchComplete {
-                run: self.run.clone(),
-                partition,
-                counts,
-                totals: totals.unwrap_or_default(),
-                elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
-            });
-        }
+        Ok(())
     }
 
     fn quarantine_items(&self, failures: &[Failure]) -> Vec<QuarantineItem> {
