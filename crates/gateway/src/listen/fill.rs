@@ -2,6 +2,7 @@
 //! what changed while the feed was lost, and what a limited query has instead of a result that went away.
 
 use crate::documents::to_proto;
+use crate::feed::size_of_change;
 use crate::listen::bloom::Names;
 use crate::listen::out::Flow;
 use crate::listen::results::Moment;
@@ -9,7 +10,7 @@ use crate::listen::session::Session;
 use crate::listen::target::{Since, Target, Watch};
 use crate::listen::window::{Refill, Window};
 use crate::names;
-use crate::query::{Paging, Query, Scope, size_of_change};
+use crate::query::{Paging, Query, Scope};
 use crate::status;
 use std::collections::BTreeSet;
 use std::sync::Arc;

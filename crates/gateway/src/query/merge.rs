@@ -5,14 +5,15 @@ use super::index::{Definition, Known, ensure};
 use super::plan::{Branch, Source};
 use super::resolve::resolve;
 use super::scope::Scope;
-use super::walk::{Paging, Reader, Smallest, Stats, Walker, pass, size, walk_of};
+use super::walk::{Paging, Reader, Smallest, Stats, Walker, pass, walk_of};
 use super::{Query, explain};
+use crate::feed::size_of_change;
 use crate::reads::{Read, When};
 use crate::{Gateway, status};
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use tonic::Status;
-use whimbrel_firestore::backend::{Along, Change, Stored};
+use whimbrel_firestore::backend::{Along, Stored};
 use whimbrel_firestore::v1::PlanSummary;
 use whimbrel_firestore::{Micros, Place, View};
 
@@ -113,12 +114,6 @@ async fn late(view: &dyn View) -> Result<Option<HashSet<Place>>, Status> {
             return Ok(Some(late));
         }
     }
-}
-
-/// About how many bytes both sides of a change take.
-pub(crate) fn size_of_change(change: &Change) -> usize {
-    let both = [&change.before, &change.after];
-    both.into_iter().flatten().map(size).sum()
 }
 
 impl Execution {

@@ -25,7 +25,6 @@ mod scope;
 mod walk;
 
 pub use aggregate::run_aggregation;
-pub(crate) use merge::size_of_change;
 pub use merge::{Execution, open};
 pub use partition::partition;
 pub use run::run_query;
