@@ -18,6 +18,7 @@ use crate::sqlite::pool::{Place as File, Pool, connect};
 use async_trait::async_trait;
 use catalog::{Catalog, Surveyor, schema_version};
 use read::{Last, Reader};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -114,10 +115,18 @@ fn claim(store: &str, path: &Path) -> Result<std::fs::File, StoreError> {
     }
 }
 
+/// Statements are kept ready. Without the second they would be planned anew whenever a key is bound that the plan
+/// looked at, which takes longer than running them.
+fn plan_once(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    Ok(())
+}
+
 /// Settles the writer, and makes the side tables where they are not there.
 fn prepare(connection: &Connection, store: &str) -> Result<(), StoreError> {
     let failed = |e| store_error(store, "make the database ready for serving", e);
-    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    plan_once(connection).map_err(failed)?;
     // In any other mode a view would keep writers out.
     let mode: String = connection
         .pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))
@@ -252,8 +261,8 @@ impl Shared {
             return Ok(connection);
         }
         let connection = connect(&self.file, false)?;
-        connection.set_prepared_statement_cache_capacity(STATEMENTS);
         let settle = || {
+            plan_once(&connection)?;
             connection.pragma_update(None, "cache_size", -4000)?;
             connection.pragma_update(None, "query_only", true)
         };
@@ -387,5 +396,38 @@ impl Backend for SqliteBackend {
             tokio::task::yield_now().await;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rusqlite::StatementStatus;
+
+    #[test]
+    fn no_statement_is_planned_anew_for_another_key() {
+        let directory = tempfile::tempdir().unwrap();
+        let connection = Connection::open(directory.path().join("app.db")).unwrap();
+        prepare(&connection, "s").unwrap();
+        connection
+            .execute_batch("CREATE TABLE users (id TEXT PRIMARY KEY, data TEXT)")
+            .unwrap();
+        let options = OpenOptions::default();
+        let surveyor = Surveyor {
+            connection: &connection,
+            store: "s",
+            options: &options,
+        };
+        let catalog = surveyor.survey().unwrap();
+        let served = catalog.find("s", "users").unwrap().unwrap();
+        for sql in [&served.get, &served.change, &served.delete] {
+            let mut statement = connection.prepare(sql).unwrap();
+            for key in ["a", "b", "c"] {
+                let mut rows = statement.query([key]).unwrap();
+                assert!(rows.next().unwrap().is_none(), "{sql}");
+            }
+            assert_eq!(statement.get_status(StatementStatus::Run), 3, "{sql}");
+            assert_eq!(statement.get_status(StatementStatus::RePrepare), 0, "{sql}");
+        }
     }
 }
