@@ -70,19 +70,25 @@ impl Serving {
     }
 
     /// Asks it to stop; its last line.
-    fn stop(mut self) -> Value {
+    fn stop(self) -> Value {
+        self.terminate();
+        let (code, last) = self.ended();
+        assert_eq!(code, Some(0), "{last}");
+        last
+    }
+
+    fn terminate(&self) {
         let pid = self.child.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args(["-TERM", &pid])
-                .status()
-                .unwrap()
-                .success()
-        );
+        let sent = Command::new("kill").args(["-TERM", &pid]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// Its exit code and its last line.
+    fn ended(mut self) -> (Option<i32>, Value) {
         let mut rest = String::new();
         self.stdout.read_to_string(&mut rest).unwrap();
-        assert_eq!(self.child.wait().unwrap().code(), Some(0), "{rest}");
-        serde_json::from_str(rest.lines().last().unwrap()).unwrap()
+        let last = serde_json::from_str(rest.lines().last().unwrap()).unwrap();
+        (self.child.wait().unwrap().code(), last)
     }
 }
 
@@ -256,6 +262,42 @@ fn the_project_says_what_is_served_and_how() {
     assert_eq!(http(served.address(), "GET", path, right, "").0, 401);
 }
 
+/// Asked once it waits for what is at work; asked twice it does not, and says that something was cut off.
+#[test]
+fn whoever_asks_twice_does_not_wait() {
+    let sandbox = Sandbox::new();
+    let served = Serving::start(
+        sandbox.path(),
+        &[&ANY[..], &["--store", "memory:"]].concat(),
+    );
+    let address = served.address().to_owned();
+    // A call whose end never comes.
+    let mut stream = TcpStream::connect(&address).unwrap();
+    let path = "/v1/projects/p/databases/(default)/documents:commit";
+    write!(
+        stream,
+        "POST {path} HTTP/1.1\r\nhost: {address}\r\nexpect: 100-continue\r\ncontent-length: 50\r\n\r\n"
+    )
+    .unwrap();
+    // It asks for the body as soon as the call has begun.
+    let mut line = String::new();
+    BufReader::new(stream.try_clone().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    assert!(line.contains(" 100 "), "{line}");
+    served.terminate();
+    while TcpStream::connect(&address).is_ok() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    served.terminate();
+    let (code, last) = served.ended();
+    assert_eq!(code, Some(6));
+    assert_eq!(
+        last,
+        json!({ "event": "stopped", "requests": 1, "whole": false })
+    );
+}
+
 #[test]
 fn a_port_for_everybody_is_not_opened_by_accident() {
     let sandbox = Sandbox::new();
@@ -279,6 +321,54 @@ fn a_port_for_everybody_is_not_opened_by_accident() {
     let ran = sandbox.run(&["serve", "--store", "memory:", "--listen", &taken]);
     assert_eq!(ran.code, 1, "{}", ran.stderr);
     assert!(ran.stderr.contains(&taken), "{}", ran.stderr);
+}
+
+/// What Firestore keeps of documents and gives nobody is told before a migration begins, once.
+#[test]
+fn a_migration_says_beforehand_what_stays_behind() {
+    let sandbox = Sandbox::new();
+    let served = Serving::start(
+        sandbox.path(),
+        &[&ANY[..], &["--store", "memory:"]].concat(),
+    );
+    served.put("/users/a", 1);
+    let write = |file: &str, text: &str| {
+        let path = sandbox.path().join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    let cloud = format!("firestore://p?emulator={}", served.address());
+    let stores =
+        format!("[stores.cloud]\nurl = \"{cloud}\"\n[stores.other]\nurl = \"sqlite:other.db\"\n");
+    write("whimbrel.toml", &stores);
+    let copy = "[[step]]\ncopy = \"away\"\nsource = \"cloud/users\"\ntarget = \"other/people\"\n";
+    let backup = "[[step]]\nbackup = \"keep\"\ncollections = [\"cloud/users\"]\nto = \"backups\"\n";
+    for steps in [
+        copy.to_owned(),
+        backup.to_owned(),
+        format!("{copy}{backup}"),
+    ] {
+        write(
+            "migrations/0001_move.toml",
+            &format!("description = \"Away\"\n{steps}"),
+        );
+        let ran = sandbox.run(&["up", "--dry-run", "--json"]);
+        assert_eq!(ran.code, 0, "{steps}: {}{}", ran.stdout, ran.stderr);
+        let lines = ran.stdout.lines();
+        let notes: Vec<Value> = lines
+            .map(|line| serde_json::from_str(line).unwrap())
+            .filter(|line: &Value| line.get("not_carried").is_some())
+            .collect();
+        assert_eq!(notes.len(), 1, "{steps}");
+        for note in notes {
+            assert!(
+                note["not_carried"]
+                    .as_str()
+                    .unwrap()
+                    .contains("create_time")
+            );
+        }
+    }
 }
 
 #[test]

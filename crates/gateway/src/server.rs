@@ -134,9 +134,13 @@ impl Server {
         };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
-        if access == Access::ThisMachine && !bound.ip().to_canonical().is_loopback() {
-            return Err(BindError::Exposed(bound));
-        }
+        let only_here = bound.ip().to_canonical().is_loopback();
+        let access = match access {
+            Access::ThisMachine if !only_here => return Err(BindError::Exposed(bound)),
+            // Nobody but this machine reaches it: all that "everybody" would add are web pages of others.
+            Access::Everybody if only_here => Access::ThisMachine,
+            access => access,
+        };
         Ok(Self {
             listener,
             address: bound,

@@ -270,7 +270,15 @@ async fn an_address_that_others_reach_is_refused_without_a_token() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pages_of_this_machine_may_call_and_others_may_not() {
-    let (server, notes) = Running::mock().await;
+    for access in [Access::ThisMachine, Access::Everybody] {
+        // Both mean the same here: no other machine reaches the port.
+        let notes = Arc::<Notes>::default();
+        let calls = server::local(Mock(Arc::clone(&notes)));
+        only_pages_of_this_machine(Running::start(calls, access).await, &notes).await;
+    }
+}
+
+async fn only_pages_of_this_machine(server: Running, notes: &Notes) {
     let path = format!("/v1/{DATABASE}/documents:commit");
     let ours = ("origin", "http://localhost:3000");
     let asks = [

@@ -13,6 +13,7 @@ use crate::screen::Screen;
 use crate::summary::Deed;
 use crate::{schemas, summary, values};
 use clap::Args;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use whimbrel_engine::{CopyJob, CopyPreview, JobOptions, Place, Report};
@@ -112,12 +113,14 @@ pub async fn run(app: &App, args: &Copy) -> Outcome {
     run_all(app, &project, jobs).await
 }
 
-/// Says, before anything is done, what stays behind.
+/// Says, before anything is done, what stays behind: each thing once.
 pub fn say_not_carried<'a>(screen: &Screen, stores: impl IntoIterator<Item = &'a dyn Store>) {
-    let told = stores
-        .into_iter()
-        .find_map(|store| Some((store.name(), store.not_carried()?)));
-    if let Some((store, what)) = told {
+    let mut said = BTreeSet::new();
+    for store in stores {
+        let Some(what) = store.not_carried().filter(|what| said.insert(*what)) else {
+            continue;
+        };
+        let store = store.name();
         screen.object(&serde_json::json!({ "store": store, "not_carried": what }));
         let store = harmless(store);
         let line = format!("{store} itself sets {what}: that is not carried over");

@@ -400,6 +400,7 @@ fn finish(app: &App, dir: &Path, quarantined: u64, example: Option<&Key>) {
             ("what waits", "whimbrel quarantine list"),
             ("one document, as it was", &show),
             ("every step back", "whimbrel upgrade conversations --to 1"),
+            ("all of it as one migration", "whimbrel up --dry-run"),
         ],
     );
 }

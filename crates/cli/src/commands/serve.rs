@@ -29,7 +29,8 @@ use whimbrel_model::{Code, StoreError};
 #[derive(Debug, Args)]
 #[command(
     after_help = "Ctrl-C or SIGTERM stops it: what is at work is finished first.\n\
-                  Exit codes: 0 stopped on request · 1 failed · 2 usage, or the address would be open to everybody"
+                  Exit codes: 0 stopped on request · 1 failed · 2 usage, or the address would be open to everybody · \
+                  6 left at once, because asked twice"
 )]
 pub struct Serve {
     /// What to serve: a store of the project or a URL [default: the project's gateway.store, its only
@@ -76,6 +77,11 @@ pub async fn run(app: &App, args: &Serve) -> Outcome {
     announce(screen, &named, server.address());
     let figures = server.figures();
     let ended = until_stopped(screen, server, serving).await?;
+    say_stopped(screen, &figures, ended);
+    Ok(Exit::Done)
+}
+
+fn say_stopped(screen: &Screen, figures: &Figures, ended: Ended) {
     let requests = figures.requests.load(Ordering::Relaxed);
     if ended == Ended::Cut {
         let what = "cut off what was still at work; what was acknowledged is stored";
@@ -88,7 +94,6 @@ pub async fn run(app: &App, args: &Serve) -> Outcome {
         "requests": requests,
         "whole": ended == Ended::Whole,
     }));
-    Ok(Exit::Done)
 }
 
 /// The store that was named, or the one that is meant where none was.
@@ -309,7 +314,7 @@ async fn until_stopped(
     };
     let mut serving = pin!(server.run(calls, wish, GRACE));
     let mut interrupt = Box::pin(interrupted());
-    let mut status = Status::new(screen, figures);
+    let mut status = Status::new(screen, Arc::clone(&figures));
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     loop {
         tokio::select! {
@@ -326,7 +331,7 @@ async fn until_stopped(
                 interrupt = Box::pin(interrupted());
                 let Some(stop) = stop.take() else {
                     status.close();
-                    screen.progress("left at once: what was acknowledged is stored");
+                    say_stopped(screen, &figures, Ended::Cut);
                     std::process::exit(i32::from(Exit::Unknown as u8));
                 };
                 status.close();

@@ -2,6 +2,7 @@
 
 use crate::app::{App, holder, is_gone, person};
 use crate::args::RunArgs;
+use crate::commands::copy::say_not_carried;
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
 use crate::migration_choice::{Choice, Late};
@@ -120,6 +121,8 @@ pub async fn apply(
         plans.push(Plan::make(one, state).await?);
     }
     say_plan(screen, choice, &plans, dry_run);
+    let actions = ready.iter().flat_map(|one| &one.job.actions);
+    say_not_carried(screen, actions.flat_map(|action| action.carries()));
     if dry_run {
         return preview(app, project, &ready).await;
     }

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use std::time::Duration;
 use whimbrel_model::ledger::{StepRef, StepReport, StepState};
 use whimbrel_model::migration::Inverse;
-use whimbrel_model::{Code, JournalError, StoreErrorKind, Timestamp};
+use whimbrel_model::{Code, JournalError, Store, StoreErrorKind, Timestamp};
 
 use crate::engine::Engine;
 use crate::error::EngineError;
@@ -50,6 +50,12 @@ pub trait StepAction: Send + Sync {
     /// # Errors
     /// A store cannot be reached, or what the step names is not there.
     async fn estimate(&self) -> Result<Estimate, EngineError>;
+
+    /// The stores out of which and into which it carries documents, so that what they do not give away
+    /// ([`Store::not_carried`]) is told beforehand.
+    fn carries(&self) -> Vec<&dyn Store> {
+        Vec::new()
+    }
 
     /// How the step is taken back; `None`: it cannot be.
     fn inverse(&self) -> Option<Inverse>;

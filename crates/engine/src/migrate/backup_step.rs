@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use whimbrel_archive::{Recipients, SigningKey, Vault, check_name};
+use whimbrel_model::Store;
 use whimbrel_model::figures::{bytes, plural};
 use whimbrel_model::ledger::{Counts, StepRef, StepReport};
 use whimbrel_model::migration::Inverse;
@@ -52,6 +53,11 @@ impl StepAction for BackupAction {
         }
         estimate.summary = format!("{} into {}", names.join(", "), self.to);
         Ok(estimate)
+    }
+
+    fn carries(&self) -> Vec<&dyn Store> {
+        let saved = self.collections.iter();
+        saved.map(|one| one.place.store.as_ref()).collect()
     }
 
     fn inverse(&self) -> Option<Inverse> {

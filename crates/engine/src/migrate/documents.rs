@@ -6,7 +6,7 @@ use std::time::Duration;
 use whimbrel_model::figures::{plural, thousands};
 use whimbrel_model::ledger::{Counts, RunStatus, StepRef, StepReport};
 use whimbrel_model::migration::Inverse;
-use whimbrel_model::{Code, Event};
+use whimbrel_model::{Code, Event, Store};
 
 use super::action::{Estimate, StepAction, StepContext, StepError};
 use super::orchestrate::{no_ledger, runs_of};
@@ -142,6 +142,11 @@ impl StepAction for CopyAction {
             estimate.summary = format!("{} to {} by {by}", job.source, job.target.store_name);
         }
         Ok(estimate)
+    }
+
+    fn carries(&self) -> Vec<&dyn Store> {
+        let ends = self.jobs.iter().flat_map(|job| [&job.source, &job.target]);
+        ends.map(|place| place.store.as_ref()).collect()
     }
 
     fn inverse(&self) -> Option<Inverse> {

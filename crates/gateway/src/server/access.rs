@@ -14,7 +14,8 @@ pub enum Access {
     ThisMachine,
     /// Whoever sends `authorization: Bearer` with this token.
     Token(Token),
-    /// Everybody who reaches the port, web pages of anybody too.
+    /// Everybody who reaches the port, web pages of anybody too. At an address that no other machine reaches this is
+    /// [`Access::ThisMachine`].
     Everybody,
 }
 
