@@ -250,8 +250,10 @@ fn one(connection: &Connection, write: &Ready<'_>) -> rusqlite::Result<WriteOutc
         }
         (Guard::Any, To::Json(bytes)) if in_one_statement => {
             let data = Data::new(bytes, is_blob(table));
-            bind(connection, &table.sql.upsert, parts, &[data])?;
-            Ok(WriteOutcome::Applied)
+            // A trigger that ignores the change leaves the row as it was.
+            Ok(applied_if(
+                bind(connection, &table.sql.upsert, parts, &[data])? > 0,
+            ))
         }
         (Guard::Absent, to) if in_one_statement && !matches!(to, To::Nothing) => {
             Ok(applied_if(insert(connection, table, parts, to, true)? > 0))

@@ -301,7 +301,10 @@ async fn a_full_disk_and_a_lock_leave_nothing_behind() {
     let noted = seen.clone();
     let decide = move |found: &Found| {
         noted.store(
-            usize::try_from(number(&found.values().next().and_then(There::document).cloned()).unwrap()).unwrap(),
+            usize::try_from(
+                number(&found.values().next().and_then(There::document).cloned()).unwrap(),
+            )
+            .unwrap(),
             Ordering::SeqCst,
         );
         Batch {

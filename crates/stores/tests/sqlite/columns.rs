@@ -189,3 +189,26 @@ async fn constraints_refuse_one_document() {
     }
     assert_eq!(app.number("SELECT COUNT(*) FROM c"), 2);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_trigger_ignores_is_not_applied() {
+    let app = app(
+        "CREATE TABLE c (id INTEGER PRIMARY KEY, data TEXT NOT NULL);
+         INSERT INTO c VALUES (1, '{\"n\":1}');
+         CREATE TRIGGER i BEFORE INSERT ON c WHEN NEW.id > 10 BEGIN SELECT RAISE(IGNORE); END;
+         CREATE TRIGGER u BEFORE UPDATE ON c BEGIN SELECT RAISE(IGNORE); END;",
+    );
+    let store = app.open().await;
+    let writes = [
+        write(2, r#"{"n":2}"#, Guard::Any),
+        write(11, r#"{"n":3}"#, Guard::Any),
+        write(12, r#"{"n":4}"#, Guard::Absent),
+        write(1, r#"{"n":5}"#, Guard::Any),
+    ];
+    let outcomes = store.write(&writes).await.unwrap();
+    let lost = WriteOutcome::Lost;
+    assert_eq!(
+        outcomes,
+        [WriteOutcome::Applied, lost.clone(), lost.clone(), lost]
+    );
+}
