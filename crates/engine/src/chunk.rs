@@ -12,7 +12,7 @@ pub(crate) const CHUNK_BYTES: usize = 1536 * 1024;
 pub(crate) const UPGRADE_BYTES: usize = 1536 * 1024;
 
 /// Bytes that a comparison reads at a time from each end: it holds both.
-pub(crate) const COMPARE_BYTES: usize = 768 * 1024;
+pub(crate) const COMPARE_BYTES: usize = 512 * 1024;
 
 /// Steers the chunk size by measured time (spirit's and ghostferry's idea: rate × goal, moved by at most
 /// a factor a step so that one slow commit does not halve the speed for long).

@@ -26,11 +26,11 @@ use serde_json::json;
 use whimbrel_model::finding::Comparison;
 use whimbrel_model::ledger::{JobKind, JobSpec, RunStatus};
 use whimbrel_model::rule::FieldPath;
-use whimbrel_model::{Cells, Code, DocError, KeyKind, KeyRange, StoreError, Timestamp};
+use whimbrel_model::{Code, DocError, KeyKind, KeyRange, StoreError, Timestamp};
 
 pub use repair::RepairReport;
 
-use self::digests::Digests;
+use self::digests::{Digests, are_of_one_kind};
 use self::ends::Ends;
 use self::judge::Judge;
 use self::notes::{Noted, Notes};
@@ -328,24 +328,13 @@ impl CompareJob {
         if own(from) && own(to) {
             return Ok(Some(true));
         }
-        // What kind of digest a store gives names its order, too. A range behind its own end is empty.
+        // What kind of digest a store gives names its order, too.
         let all = KeyRange::all();
         let whole = from.store.partitions(&from.collection, &all, 1).await?;
         let Some(end) = whole.into_iter().find_map(|r| r.through) else {
             return Ok(None);
         };
-        let nothing = KeyRange {
-            after: Some(end.clone()),
-            through: Some(end),
-        };
-        let nothing = Cells {
-            range: nothing,
-            cuts: Vec::new(),
-            each: 1,
-        };
-        let one = from.store.digests(&from.collection, &nothing).await?;
-        let other = to.store.digests(&to.collection, &nothing).await?;
-        let same = one.zip(other).is_some_and(|(a, b)| a.kind == b.kind);
+        let same = are_of_one_kind(from, to, end).await?;
         Ok(same.then_some(false))
     }
 

@@ -10,6 +10,7 @@ use std::sync::Mutex;
 use whimbrel_model::{Cell, Cells, Digest, DigestLine, Digests as Sums, Key, KeyRange, StoreError};
 
 use super::walk::SideBySide;
+use crate::options::Place;
 
 /// Cells of a partition.
 const CELLS: u32 = 64;
@@ -40,6 +41,26 @@ pub(super) struct Digests {
     known: Mutex<HashMap<Bounds, Known>>,
 }
 
+/// Whether two collections give digests that can be compared. `end` is any key.
+pub(super) async fn are_of_one_kind(
+    source: &Place,
+    target: &Place,
+    end: Key,
+) -> Result<bool, StoreError> {
+    // A range behind its own end is empty: nothing is computed.
+    let nothing = Cells {
+        range: KeyRange {
+            after: Some(end.clone()),
+            through: Some(end),
+        },
+        cuts: Vec::new(),
+        each: 1,
+    };
+    let one = source.store.digests(&source.collection, &nothing).await?;
+    let other = target.store.digests(&target.collection, &nothing).await?;
+    Ok(one.zip(other).is_some_and(|(a, b)| a.kind == b.kind))
+}
+
 impl Digests {
     /// What is known of a range that [`Digests::learn`] was given. What was begun is not known any more.
     pub fn of(&self, range: &KeyRange) -> Known {
@@ -50,6 +71,13 @@ impl Digests {
 
     /// Asks both ends about ranges, in the order of their keys.
     pub async fn learn(&self, both: &SideBySide, ranges: &[KeyRange]) -> Result<(), StoreError> {
+        let end = ranges.iter().find_map(|range| range.through.clone());
+        if let (Some(target), Some(end)) = (&both.target, end)
+            && !are_of_one_kind(&both.source, target, end).await?
+        {
+            // Computing them would take about as long as reading both ends does.
+            return Ok(());
+        }
         let mut rest = ranges;
         while !rest.is_empty() {
             let follows = |pair: &[KeyRange]| pair[0].through == pair[1].after;
@@ -110,7 +138,7 @@ impl Digests {
 /// What is asked of both ends.
 struct Asked<'a> {
     both: &'a SideBySide,
-    target: &'a crate::options::Place,
+    target: &'a Place,
     cells: Cells,
 }
 

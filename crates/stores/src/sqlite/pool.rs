@@ -13,6 +13,11 @@ use whimbrel_model::{Code, StoreError, StoreErrorKind};
 /// How long a statement waits for another process's lock before it is transient.
 const BUSY: Duration = Duration::from_secs(5);
 const STATEMENTS: usize = 64;
+/// Pages that the connection which writes keeps in memory, in KiB.
+const CACHE_KIB: i64 = 16_000;
+/// The same for each of those that read: they are several, and documents in the order of their keys lie on other pages
+/// each.
+const READER_CACHE_KIB: i64 = 8_000;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
@@ -161,7 +166,7 @@ impl Pool {
             let idle = readers.lock().pop();
             let mut connection = match (idle, gone) {
                 (Some(connection), _) => connection,
-                (None, None) => connect(&place, false)?,
+                (None, None) => reader(&place)?,
                 (None, Some(gone)) => return Err(gone),
             };
             let result = work(&mut connection);
@@ -232,6 +237,14 @@ pub(crate) fn connect(place: &Place, create: bool) -> Result<Connection, StoreEr
     Ok(connection)
 }
 
+fn reader(place: &Place) -> Result<Connection, StoreError> {
+    let connection = connect(place, false)?;
+    connection
+        .pragma_update(None, "cache_size", -READER_CACHE_KIB)
+        .map_err(|e| store_error(&place.name, "open the database", e))?;
+    Ok(connection)
+}
+
 /// Whether the database has a write-ahead log that holds something.
 fn log_is_there(path: &Path) -> bool {
     let mut log = path.as_os_str().to_owned();
@@ -257,7 +270,7 @@ fn settle(connection: &Connection, place: &Place) -> rusqlite::Result<()> {
     // A commit is reported to the ledger, so it has to survive a power cut.
     let synchronous = if place.temporary { "off" } else { "full" };
     connection.pragma_update(None, "synchronous", synchronous)?;
-    connection.pragma_update(None, "cache_size", -16_000)
+    connection.pragma_update(None, "cache_size", -CACHE_KIB)
 }
 
 fn missing(place: &Place, path: &Path) -> StoreError {
