@@ -332,6 +332,9 @@ fn spellings() {
     let deep = |n: usize| format!("{}{}", "[".repeat(n), "]".repeat(n));
     check(&deep(64), &deep(64), true);
     check(&deep(100_000), &deep(100_000), false);
+    let long = |n: usize| format!("\"{}\"", "x".repeat(n));
+    check(&long(1000), &long(1000), true);
+    check(&long(1 << 20), &long(1 << 20), false);
     let many = |n: u32| -> String {
         let members: Vec<String> = (0..n).map(|i| format!("\"m{i}\": {i}")).collect();
         format!("{{{}}}", members.join(","))

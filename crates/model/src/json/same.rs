@@ -7,7 +7,9 @@
 
 use super::string::plain_end;
 
-/// Deeper texts, and objects with more members, are left to who reads them properly.
+/// Longer and deeper texts, and objects with more members, are left to who reads them properly. A text's tokens may take ten
+/// times its length.
+const LONGEST: usize = 256 << 10;
 const DEEPEST: usize = 64;
 const MEMBERS: u32 = 64;
 
@@ -45,12 +47,14 @@ type Read = Option<()>;
 
 impl<'t> Tape<'t> {
     fn of(text: &'t [u8]) -> Option<Self> {
+        if text.len() > LONGEST {
+            return None;
+        }
         let mut tape = Self {
             text,
             at: 0,
             tokens: Vec::with_capacity(text.len() / 12 + 8),
         };
-        u32::try_from(text.len()).ok()?;
         tape.value(0)?;
         tape.skip_space();
         (tape.at == text.len()).then_some(tape)
@@ -160,7 +164,7 @@ impl<'t> Tape<'t> {
         Some(())
     }
 
-    /// Texts of 4 GiB were refused before.
+    /// Places are below [`LONGEST`].
     #[allow(clippy::cast_possible_truncation)]
     fn put(&mut self, kind: Kind, start: usize, end: usize) {
         self.tokens.push(Token {
