@@ -237,7 +237,8 @@ pub(crate) fn connect(place: &Place, create: bool) -> Result<Connection, StoreEr
     Ok(connection)
 }
 
-fn reader(place: &Place) -> Result<Connection, StoreError> {
+/// A connection of a pool that reads.
+pub(super) fn reader(place: &Place) -> Result<Connection, StoreError> {
     let connection = connect(place, false)?;
     connection
         .pragma_update(None, "cache_size", -READER_CACHE_KIB)

@@ -6,7 +6,7 @@
 //! writes.
 
 use super::error::store_error;
-use super::pool::{Place, connect};
+use super::pool::{Place, connect, reader};
 use rusqlite::{Connection, ErrorCode};
 use std::time::{Duration, Instant};
 use whimbrel_model::StoreError;
@@ -28,7 +28,7 @@ pub(super) fn frozen(place: &Place, readers: usize) -> Result<Option<Vec<Connect
     }
     // Opened before, so that the lock is held for no longer than must be.
     let connections: Vec<Connection> = (0..readers)
-        .map(|_| connect(place, false))
+        .map(|_| reader(place))
         .collect::<Result<_, _>>()?;
     take_lock(&lock).map_err(failed)?;
     let begun = connections.iter().try_for_each(begin);
