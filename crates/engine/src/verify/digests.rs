@@ -279,6 +279,98 @@ fn tell(mut same: u64, ours: Vec<DigestLine>, theirs: Vec<DigestLine>) -> Known 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use async_trait::async_trait;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use whimbrel_model::store::Description;
+    use whimbrel_model::{Document, KeyKind, Limits, Page, Store, Write, WriteOutcome};
+
+    /// Counts the digests of ranges that are not empty; gives no documents.
+    #[derive(Debug)]
+    struct OfKind(&'static str, AtomicU32);
+
+    const NOTHING_ELSE: &str = "only digests are asked for";
+
+    #[async_trait]
+    impl Store for OfKind {
+        fn name(&self) -> &str {
+            self.0
+        }
+        fn limits(&self) -> Limits {
+            panic!("{NOTHING_ELSE}")
+        }
+        async fn collections(&self) -> Result<Vec<String>, StoreError> {
+            panic!("{NOTHING_ELSE}")
+        }
+        async fn describe(&self, _: &str) -> Result<Option<Description>, StoreError> {
+            panic!("{NOTHING_ELSE}")
+        }
+        async fn ensure(&self, _: &str, _: &KeyKind) -> Result<(), StoreError> {
+            panic!("{NOTHING_ELSE}")
+        }
+        async fn count(&self, _: &str, _: &KeyRange) -> Result<u64, StoreError> {
+            panic!("{NOTHING_ELSE}")
+        }
+        async fn partitions(
+            &self,
+            _: &str,
+            _: &KeyRange,
+            _: u32,
+        ) -> Result<Vec<KeyRange>, StoreError> {
+            panic!("{NOTHING_ELSE}")
+        }
+        async fn scan(&self, _: &str, _: &KeyRange, _: u32, _: usize) -> Result<Page, StoreError> {
+            panic!("{NOTHING_ELSE}")
+        }
+        async fn get(&self, _: &str, _: &[Key]) -> Result<Vec<Option<Document>>, StoreError> {
+            panic!("{NOTHING_ELSE}")
+        }
+        async fn write(&self, _: &[Write]) -> Result<Vec<WriteOutcome>, StoreError> {
+            panic!("{NOTHING_ELSE}")
+        }
+        async fn digests(&self, _: &str, asked: &Cells) -> Result<Option<Sums>, StoreError> {
+            let empty = asked.range.after == asked.range.through;
+            self.1.fetch_add(u32::from(!empty), Ordering::Relaxed);
+            Ok(Some(Sums {
+                kind: self.0.to_owned(),
+                ..sums(&[])
+            }))
+        }
+    }
+
+    /// Computing digests reads everything.
+    #[tokio::test]
+    async fn digests_are_computed_only_where_they_can_be_compared() {
+        for (target, computed) in [("a", 1), ("b", 0)] {
+            let stores = ["a", target].map(|kind| Arc::new(OfKind(kind, AtomicU32::new(0))));
+            let [source, target] = stores.clone().map(|store| Place {
+                store,
+                store_name: "s".into(),
+                collection: "docs".into(),
+            });
+            let both = SideBySide {
+                sorted: true,
+                source,
+                target: Some(target),
+            };
+            let range = KeyRange {
+                after: None,
+                through: Some(Key::Int(9)),
+            };
+            let digests = Digests::default();
+            digests
+                .learn(&both, std::slice::from_ref(&range))
+                .await
+                .unwrap();
+            assert!(
+                stores
+                    .iter()
+                    .all(|s| s.1.load(Ordering::Relaxed) == computed)
+            );
+            let same = matches!(digests.of(&range), Known::Same(0));
+            assert_eq!(same, computed == 1);
+        }
+    }
 
     fn sums(cells: &[(u32, u64, u64)]) -> Sums {
         let digest = |documents, hash| Digest {
