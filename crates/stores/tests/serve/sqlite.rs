@@ -128,25 +128,8 @@ async fn tables_that_cannot_be_served() {
                 .refuse(&place("others/a"), &n(1))
                 .is_none()
         );
-        let touch = [place("users/a"), place("others/a")];
-        let places = touch.clone();
-        let decide = move |found: &Found| {
-            let at = now();
-            let documents = places
-                .iter()
-                .map(|place| put(found, place, at, Some(n(1))))
-                .collect();
-            Batch {
-                at,
-                documents,
-                ..Batch::default()
-            }
-        };
-        let error = subject
-            .backend()
-            .commit(&touch, Box::new(decide))
-            .await
-            .unwrap_err();
+        let writes = ["users/a", "others/a"].map(|path| (path, Some(n(1))));
+        let error = subject.try_commit(&writes, &[], &[]).await.unwrap_err();
         assert_eq!(
             (error.kind, error.code),
             (StoreErrorKind::Terminal, Code::StoreShape)

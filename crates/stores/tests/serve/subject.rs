@@ -1,7 +1,5 @@
 //! A store under test, and what makes documents short to write.
 
-#[cfg(feature = "postgres")]
-use crate::servers::{Schema, server};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,6 +10,8 @@ use whimbrel_firestore::v1::{ArrayValue, MapValue, Value};
 use whimbrel_firestore::{Backend, Fields, Micros, Place};
 use whimbrel_model::StoreError;
 use whimbrel_stores::{OpenOptions, serve};
+#[cfg(feature = "postgres")]
+use whimbrel_testkit::servers::Schema;
 
 pub struct Subject {
     /// `None` only while it is opened again.
@@ -48,7 +48,7 @@ pub async fn postgres() -> Option<Subject> {
 
 #[cfg(feature = "postgres")]
 pub async fn postgres_with(options: OpenOptions) -> Option<Subject> {
-    let schema = Schema::create(server("WHIMBREL_TEST_POSTGRES")?).await;
+    let schema = Schema::create().await?;
     Some(Subject::new(Ground::Postgres(schema), options).await)
 }
 
@@ -86,9 +86,7 @@ impl Subject {
             Ground::Memory => Ground::Memory,
             Ground::Sqlite(_) => Ground::Sqlite(tempfile::tempdir().unwrap()),
             #[cfg(feature = "postgres")]
-            Ground::Postgres(_) => {
-                Ground::Postgres(Schema::create(server("WHIMBREL_TEST_POSTGRES").unwrap()).await)
-            }
+            Ground::Postgres(_) => Ground::Postgres(Schema::create().await.unwrap()),
         };
         Self::new(ground, self.options.clone()).await
     }
@@ -194,6 +192,15 @@ impl Subject {
         unindex: &[IndexLine],
         index: &[IndexLine],
     ) -> Micros {
+        self.try_commit(documents, unindex, index).await.unwrap()
+    }
+
+    pub async fn try_commit(
+        &self,
+        documents: &[(&str, Option<Fields>)],
+        unindex: &[IndexLine],
+        index: &[IndexLine],
+    ) -> Result<Micros, StoreError> {
         let touch: Vec<Place> = documents.iter().map(|(path, _)| place(path)).collect();
         let wanted: Vec<Option<Fields>> =
             documents.iter().map(|(_, fields)| fields.clone()).collect();
@@ -216,8 +223,8 @@ impl Subject {
             }
         };
         let backend = self.backend();
-        backend.commit(&touch, Box::new(decide)).await.unwrap();
-        at.load(Ordering::SeqCst)
+        backend.commit(&touch, Box::new(decide)).await?;
+        Ok(at.load(Ordering::SeqCst))
     }
 
     pub async fn set(&self, path: &str, fields: Fields) -> Micros {

@@ -1,9 +1,9 @@
 //! Triggers of the app's own, which a gateway's write sets off.
 
 use crate::foreign::{net, step};
-use crate::subject::{Subject, n, now, number, place, put};
-use whimbrel_firestore::backend::{Batch, Change, Found};
-use whimbrel_model::{Code, StoreError, StoreErrorKind};
+use crate::subject::{Subject, n, number, place};
+use whimbrel_firestore::backend::Change;
+use whimbrel_model::{Code, StoreErrorKind};
 
 const TABLES: &str = "CREATE TABLE users (id TEXT PRIMARY KEY NOT NULL, data TEXT NOT NULL);
     CREATE TABLE notes (id TEXT PRIMARY KEY NOT NULL, data TEXT NOT NULL);";
@@ -107,24 +107,6 @@ pub async fn what_they_make_of_a_document(subject: Subject) {
     assert!(changes.is_empty() || net(&changes) == [step("users/b", Some(0), Some(0))]);
 }
 
-async fn failed(subject: &Subject, documents: &[(&str, Option<i64>)]) -> StoreError {
-    let touch: Vec<_> = documents.iter().map(|(path, _)| place(path)).collect();
-    let wanted: Vec<_> = documents.iter().map(|(_, number)| number.map(n)).collect();
-    let places = touch.clone();
-    let decide = move |found: &Found| {
-        let at = now();
-        let each = places.iter().zip(&wanted);
-        let documents = each.map(|(place, fields)| put(found, place, at, fields.clone()));
-        Batch {
-            at,
-            documents: documents.collect(),
-            ..Batch::default()
-        }
-    };
-    let commit = subject.backend().commit(&touch, Box::new(decide)).await;
-    commit.unwrap_err()
-}
-
 pub async fn a_write_that_they_ignore(subject: Subject) {
     subject.sql(TABLES).await;
     subject
@@ -148,7 +130,8 @@ pub async fn a_write_that_they_ignore(subject: Subject) {
         [("users/a", Some(2)), ("users/keep", Some(2))],
         [("users/a", None), ("users/keep", None)],
     ] {
-        let error = failed(&subject, &documents).await;
+        let writes = documents.map(|(path, number)| (path, number.map(n)));
+        let error = subject.try_commit(&writes, &[], &[]).await.unwrap_err();
         assert_eq!(
             (error.kind, error.code),
             (StoreErrorKind::Terminal, Code::StoreFailed),

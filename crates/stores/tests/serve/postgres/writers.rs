@@ -5,7 +5,7 @@ use crate::subject::{n, now, number, place, postgres};
 use std::sync::Arc;
 use std::time::Duration;
 use whimbrel_firestore::backend::{Batch, Found, There};
-use whimbrel_model::{Guard, Key, KeyRange, StoreErrorKind, Write};
+use whimbrel_model::{Guard, Key, KeyRange, Write};
 use whimbrel_stores::OpenOptions;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -196,50 +196,6 @@ async fn keys_too_long_to_be_served_do_not_make_the_app_fail() {
     subject.sql("TRUNCATE users").await;
     let (changes, _) = noted(subject.backend()).await;
     assert_eq!(paths(&changes), ["users/a", "users/b", "users/c"]);
-}
-
-/// The app's triggers may keep rows from being written. That is not acknowledged.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_row_that_a_trigger_swallows_is_an_error() {
-    let sql = "CREATE TABLE users (id text PRIMARY KEY, data jsonb NOT NULL);
-        INSERT INTO users VALUES ('there', '{\"n\": 1}'), ('other', '{\"n\": 1}');
-        CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-          IF coalesce(NEW.id, OLD.id) = 'other' THEN RETURN coalesce(NEW, OLD); END IF; RETURN NULL; END $$;
-        CREATE TRIGGER swallow BEFORE INSERT OR UPDATE OR DELETE ON users FOR EACH ROW EXECUTE FUNCTION swallow()";
-    let Some(subject) = over(sql, &[]).await else {
-        return;
-    };
-    for (path, to) in [
-        ("users/new", Some(2)),
-        ("users/there", Some(2)),
-        ("users/there", None),
-    ] {
-        let (swallowed, other) = (place(path), place("users/other"));
-        let touch = [swallowed.clone(), other.clone()];
-        let decide = move |found: &Found| {
-            let at = now();
-            let put = |place, to: Option<i64>| crate::subject::put(found, place, at, to.map(n));
-            Batch {
-                at,
-                documents: vec![put(&other, Some(2)), put(&swallowed, to)],
-                ..Batch::default()
-            }
-        };
-        let error = subject
-            .backend()
-            .commit(&touch, Box::new(decide))
-            .await
-            .unwrap_err();
-        assert_eq!(error.kind, StoreErrorKind::Terminal);
-        assert!(
-            error.message.contains("nothing was written") && error.message.contains("users"),
-            "{error}"
-        );
-        let now = ["users/new", "users/there", "users/other"];
-        for (path, expect) in now.into_iter().zip([None, Some(1), Some(1)]) {
-            assert_eq!(number(&subject.get(path).await), expect, "{path}");
-        }
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
