@@ -24,6 +24,7 @@ use whimbrel_gateway::forward::{Forward, Upstream};
 use whimbrel_gateway::server::access::{Access, Token};
 use whimbrel_gateway::server::{Answer, Body, Calls, Ended};
 use whimbrel_model::{Code as WbCode, StoreError, StoreErrorKind};
+use whimbrel_testkit::servers::server;
 
 struct To {
     channel: Channel,
@@ -335,20 +336,9 @@ async fn refused_credentials_are_renewed() {
     assert_eq!(refused[0]["authorization"], "Bearer expired");
 }
 
-/// Whether a test against an independent emulator can be done: its `host:port`.
+/// An independent emulator, where servers are not left out.
 fn emulator() -> Option<SocketAddr> {
-    match std::env::var("WHIMBREL_TEST_FIRESTORE") {
-        Ok(host) => Some(host.parse().unwrap()),
-        Err(_) if std::env::var("WHIMBREL_TEST_WITHOUT_SERVERS").as_deref() == Ok("1") => {
-            println!(
-                "SKIPPED: WHIMBREL_TEST_FIRESTORE is not set, and WHIMBREL_TEST_WITHOUT_SERVERS=1"
-            );
-            None
-        }
-        Err(_) => panic!(
-            "WHIMBREL_TEST_FIRESTORE is not set; set it, or leave the servers out with WHIMBREL_TEST_WITHOUT_SERVERS=1"
-        ),
-    }
+    Some(server("WHIMBREL_TEST_FIRESTORE")?.parse().unwrap())
 }
 
 /// Takes out what differs from call to call: times, and where it was asked.

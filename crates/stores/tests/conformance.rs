@@ -14,8 +14,6 @@ mod conformance {
     #[cfg(feature = "postgres")]
     pub mod postgres;
     pub mod scans;
-    #[cfg(any(feature = "postgres", feature = "firestore"))]
-    pub mod servers;
     pub mod snapshots;
     pub mod statements;
     pub mod subject;

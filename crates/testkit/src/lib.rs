@@ -2,3 +2,4 @@
 
 pub mod crashing;
 pub mod faulty;
+pub mod servers;

@@ -16,6 +16,7 @@ use whimbrel_model::{
     WriteOutcome,
 };
 use whimbrel_stores::{CollectionConfig, OpenOptions, open, open_journal};
+use whimbrel_testkit::servers::server;
 
 pub async fn store(url: &str) -> Arc<dyn Store> {
     open(url, &OpenOptions::default())
@@ -183,20 +184,6 @@ pub fn firestore() -> Option<String> {
     let number = USED.fetch_add(1, Ordering::Relaxed);
     let project = format!("engine-{}-{number}", std::process::id());
     Some(format!("firestore://{project}?emulator={host}"))
-}
-
-fn server(variable: &str) -> Option<String> {
-    match std::env::var(variable) {
-        Ok(url) => Some(url),
-        Err(_) if std::env::var("WHIMBREL_TEST_WITHOUT_SERVERS").is_ok_and(|v| v == "1") => {
-            println!("SKIPPED: {variable} is not set");
-            None
-        }
-        Err(_) => panic!(
-            "{variable} is not set: run `cargo xtask test`, which starts a server, or set \
-             WHIMBREL_TEST_WITHOUT_SERVERS=1"
-        ),
-    }
 }
 
 /// What `psql` prints for `sql`, without headings.

@@ -5,8 +5,6 @@ mod failing;
 mod lists;
 mod model;
 mod past;
-#[path = "../support/servers.rs"]
-mod postgres;
 mod stage;
 mod streams;
 mod transactions;

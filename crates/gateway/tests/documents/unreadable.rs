@@ -1,10 +1,10 @@
 //! Rows that others made something else of than a document.
 
-use crate::postgres::Schema;
 use crate::stage::*;
 use tonic::Code;
 use whimbrel_firestore::v1::BatchWriteRequest;
 use whimbrel_gateway::documents;
+use whimbrel_testkit::servers::Schema;
 
 /// What is done to the table `a` in SQL: to the rows with these ids.
 trait Sql {
@@ -42,10 +42,10 @@ async fn in_sqlite_they_are_kept_until_somebody_wants_them_written_over() {
 
 #[tokio::test]
 async fn in_postgresql_they_are_kept_until_somebody_wants_them_written_over() {
-    let Some(schema) = Schema::create("unreadable").await else {
+    let Some(schema) = Schema::create().await else {
         return;
     };
-    let stage = Stage::over(open(&schema.url()).await).await;
+    let stage = Stage::over(open(&schema.url).await).await;
     kept(&stage, &schema).await;
     drop(stage);
 }

@@ -197,17 +197,18 @@ async fn a_client_that_counts_is_told_the_names() {
     assert!(client.taken().contains(&Event::Filter(1, 20)));
 }
 
+/// A stage over memory that counts what is read.
+async fn counting() -> (Stage, Arc<Counts>) {
+    let options = OpenOptions::default();
+    let inner = serve::open("memory:", &options).await.unwrap();
+    let (backend, counts) = Counting::over(inner);
+    (Stage::of(backend).await, counts)
+}
+
 /// Names and number of what a client has come from the index; documents are read where they changed.
 #[tokio::test(start_paused = true)]
 async fn who_comes_back_does_not_cost_the_whole_result() {
-    let counts = Arc::new(Counts::default());
-    let options = OpenOptions::default();
-    let inner = serve::open("memory:", &options).await.unwrap();
-    let counting = Counting {
-        inner,
-        counts: counts.clone(),
-    };
-    let mut stage = Stage::of(Arc::new(counting)).await;
+    let (mut stage, counts) = counting().await;
     for i in 0..300 {
         stage.set(&format!("c/{i}"), &[("a", i)]).await;
     }
@@ -232,14 +233,7 @@ async fn who_comes_back_does_not_cost_the_whole_result() {
 /// A target of many large documents is read in small parts.
 #[tokio::test(start_paused = true)]
 async fn large_documents_are_read_a_few_at_a_time() {
-    let counts = Arc::new(Counts::default());
-    let options = OpenOptions::default();
-    let inner = serve::open("memory:", &options).await.unwrap();
-    let counting = Counting {
-        inner,
-        counts: counts.clone(),
-    };
-    let mut stage = Stage::of(Arc::new(counting)).await;
+    let (mut stage, counts) = counting().await;
     let large = |i: i64| {
         let mut large = fields(&[("a", i)]);
         let body = Value {

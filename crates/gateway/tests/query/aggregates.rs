@@ -1,12 +1,11 @@
 //! Counts, sums and averages.
 
-use crate::backend::{Counting, Counts};
+use crate::backend::Counting;
 use crate::model::{self, Documents};
 use crate::random::{Random, documents, query};
 use crate::stage::{Stage, memory, name_of};
 use crate::values::*;
 use futures::TryStreamExt;
-use std::sync::Arc;
 use tonic::{Code, Status};
 use whimbrel_firestore::Fields;
 use whimbrel_firestore::v1::run_aggregation_query_request::QueryType;
@@ -193,12 +192,8 @@ async fn sums_that_no_integer_holds_are_doubles() {
 
 #[tokio::test]
 async fn counting_reads_no_documents() {
-    let counts = Arc::new(Counts::default());
-    let stage = Stage::over(Arc::new(Counting {
-        inner: memory().await,
-        counts: counts.clone(),
-    }))
-    .await;
+    let (backend, counts) = Counting::over(memory().await);
+    let stage = Stage::over(backend).await;
     let documents: Vec<_> = (0..400)
         .map(|i| {
             (

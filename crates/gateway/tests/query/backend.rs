@@ -34,8 +34,20 @@ impl Counts {
 
 #[derive(Debug)]
 pub struct Counting {
-    pub inner: Arc<dyn Backend>,
-    pub counts: Arc<Counts>,
+    inner: Arc<dyn Backend>,
+    counts: Arc<Counts>,
+}
+
+impl Counting {
+    /// A store that counts what is read from `inner`.
+    pub fn over(inner: Arc<dyn Backend>) -> (Arc<dyn Backend>, Arc<Counts>) {
+        let counts = Arc::new(Counts::default());
+        let counting = Self {
+            inner,
+            counts: counts.clone(),
+        };
+        (Arc::new(counting), counts)
+    }
 }
 
 #[async_trait]

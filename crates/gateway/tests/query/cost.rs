@@ -13,12 +13,8 @@ const DOCUMENTS: i64 = 3_000;
 /// Documents 0..3000 of `c`: `n` counts them, `rare` is true in ten, `kind` has three values, the last half of them
 /// `late`.
 async fn stage() -> (Stage, Arc<Counts>) {
-    let counts = Arc::new(Counts::default());
-    let stage = Stage::over(Arc::new(Counting {
-        inner: memory().await,
-        counts: counts.clone(),
-    }))
-    .await;
+    let (backend, counts) = Counting::over(memory().await);
+    let stage = Stage::over(backend).await;
     for chunk in (0..DOCUMENTS).collect::<Vec<_>>().chunks(500) {
         let documents: Vec<_> = chunk
             .iter()
@@ -267,12 +263,8 @@ async fn a_whole_collection_comes_in_pages() {
 
 #[tokio::test]
 async fn pages_of_large_documents_are_small() {
-    let counts = Arc::new(Counts::default());
-    let stage = Stage::over(Arc::new(Counting {
-        inner: memory().await,
-        counts: counts.clone(),
-    }))
-    .await;
+    let (backend, counts) = Counting::over(memory().await);
+    let stage = Stage::over(backend).await;
     for i in 0..120 {
         stage
             .put(
@@ -294,12 +286,8 @@ async fn pages_of_large_documents_are_small() {
 /// Whoever goes through documents by pages, whatever for, holds a few megabytes of them.
 #[tokio::test]
 async fn old_versions_and_indexes_of_large_documents_come_in_small_pages() {
-    let counts = Arc::new(Counts::default());
-    let stage = Stage::over(Arc::new(Counting {
-        inner: memory().await,
-        counts: counts.clone(),
-    }))
-    .await;
+    let (backend, counts) = Counting::over(memory().await);
+    let stage = Stage::over(backend).await;
     let write = async |n: i64| {
         let mut at = 0;
         for i in 0..120 {

@@ -12,7 +12,5 @@ mod past;
 mod peer;
 mod random;
 mod results;
-#[path = "../support/servers.rs"]
-mod servers;
 mod stage;
 mod values;

@@ -79,20 +79,15 @@ async fn more_old_versions_than_are_kept_at_once_come_in_order() {
 /// view that the query reads.
 #[tokio::test]
 async fn what_sql_commits_late_is_not_in_the_past() {
-    use crate::backend::{Counting, Counts};
-    use crate::servers::Schema;
+    use crate::backend::Counting;
     use crate::stage::open;
     use crate::values::{Op, filter, from, int, wanting};
-    use std::sync::Arc;
-    let Some(schema) = Schema::create("late").await else {
+    use whimbrel_testkit::servers::Schema;
+    let Some(schema) = Schema::create().await else {
         return;
     };
-    let counts = Arc::new(Counts::default());
-    let stage = Stage::over(Arc::new(Counting {
-        inner: open(&schema.url()).await,
-        counts: counts.clone(),
-    }))
-    .await;
+    let (backend, counts) = Counting::over(open(&schema.url).await);
+    let stage = Stage::over(backend).await;
     for (path, n) in [("c/a", 1), ("c/b", 2), ("c/gone", 3)] {
         stage.put(path, &[("n", int(n))]).await;
     }

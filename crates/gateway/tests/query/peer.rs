@@ -3,13 +3,13 @@
 
 use crate::model::{self, Documents};
 use crate::random::{Random, documents, query};
-use crate::servers::server;
 use crate::values::DATABASE;
 use tonic::transport::Channel;
 use whimbrel_firestore::v1::firestore_client::FirestoreClient;
 use whimbrel_firestore::v1::run_query_request::QueryType;
 use whimbrel_firestore::v1::write::Operation;
 use whimbrel_firestore::v1::{CommitRequest, Document, RunQueryRequest, Write};
+use whimbrel_testkit::servers::server;
 
 #[tokio::test]
 async fn the_model_says_what_another_firestore_says() {

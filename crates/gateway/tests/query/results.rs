@@ -2,12 +2,12 @@
 
 use crate::model::{self, Documents};
 use crate::random::{Random, documents, fields, path, query};
-use crate::servers::Schema;
 use crate::stage::{Stage, memory, open};
 use crate::values::ROOT;
 use std::sync::Arc;
 use tonic::Code;
 use whimbrel_firestore::Backend;
+use whimbrel_testkit::servers::Schema;
 
 /// Runs random queries while the documents change; says how many were refused.
 async fn check(backend: Arc<dyn Backend>, seed: u64, rounds: usize) -> (usize, usize) {
@@ -88,10 +88,10 @@ async fn results_are_those_of_the_model_in_sqlite() {
 #[tokio::test]
 async fn results_are_those_of_the_model_in_postgresql() {
     for seed in 200..203 {
-        let Some(schema) = Schema::create(&format!("model_{seed}")).await else {
+        let Some(schema) = Schema::create().await else {
             return;
         };
-        check(open(&schema.url()).await, seed, 60).await;
+        check(open(&schema.url).await, seed, 60).await;
     }
 }
 

@@ -1,9 +1,9 @@
 //! Firestore as a subject: a database of its own in the emulator that `WHIMBREL_TEST_FIRESTORE` names (`host:port`).
 
-use super::servers::{server, unique};
 use super::subject::{Subject, no_fields, open};
 use whimbrel_model::KeyKind;
 use whimbrel_stores::OpenOptions;
+use whimbrel_testkit::servers::{server, unique};
 
 /// A project that no other test uses.
 pub fn url() -> Option<String> {

@@ -1,14 +1,14 @@
 //! PostgreSQL as a subject.
 
-use super::servers::{Schema, server, unique};
 use super::subject::{
     COLLECTIONS, Subject, TYPED, id_fields, kind_of, no_fields, open, type_columns,
 };
 use whimbrel_model::{Decimal, KeyKind, Timestamp, Value};
 use whimbrel_stores::{CollectionConfig, LayoutChoice, OpenOptions};
+use whimbrel_testkit::servers::{Schema, server, unique};
 
 pub async fn json() -> Option<Subject> {
-    let schema = Schema::create(server("WHIMBREL_TEST_POSTGRES")?).await;
+    let schema = Schema::create().await?;
     let url = schema.url.clone();
     Some(
         open(
@@ -202,7 +202,7 @@ async fn prepare(
     columns: &str,
     collation: &str,
 ) -> Option<(Schema, OpenOptions)> {
-    let schema = Schema::create(server("WHIMBREL_TEST_POSTGRES")?).await;
+    let schema = Schema::create().await?;
     let client = schema.client().await;
     let mut options = OpenOptions::default();
     for collection in COLLECTIONS {

@@ -5,14 +5,12 @@
 mod fake;
 mod nested;
 mod refusals;
-#[path = "../conformance/servers.rs"]
-#[allow(dead_code)]
-mod servers;
 mod trouble;
 
 use std::sync::Arc;
 use whimbrel_model::{Body, Guard, Key, KeyKind, KeyRange, Store, Write, WriteOutcome};
 use whimbrel_stores::{OpenOptions, open};
+use whimbrel_testkit::servers;
 
 /// A database of the test's own; `None` where there is no emulator.
 async fn emulator(parameters: &str) -> Option<Arc<dyn Store>> {

@@ -127,7 +127,7 @@ async fn every_collection_is_found() {
     let url = format!(
         "{}?emulator={}&nested=off",
         store.name(),
-        super::servers::server("WHIMBREL_TEST_FIRESTORE").unwrap()
+        whimbrel_testkit::servers::server("WHIMBREL_TEST_FIRESTORE").unwrap()
     );
     let options = whimbrel_stores::OpenOptions::default();
     let again = whimbrel_stores::open(&url, &options).await.unwrap();

@@ -7,6 +7,7 @@ use whimbrel_model::ledger::Filed;
 use whimbrel_model::ledger::{Counts, JobKind, JobSpec, QuarantineItem, Record, State};
 use whimbrel_model::{Code, DocError, Entry, Journal, JournalError, Key, KeyRange, Timestamp};
 use whimbrel_stores::journal;
+use whimbrel_testkit::servers::server;
 
 /// Makes each test twice, `sqlite::name` and `postgres::name`.
 macro_rules! on_both {
@@ -43,23 +44,10 @@ impl Place {
     /// `None` where the tests were told to do without servers.
     pub fn postgres() -> Option<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        match std::env::var("WHIMBREL_TEST_POSTGRES") {
-            Ok(url) => {
-                let n = NEXT.fetch_add(1, Ordering::Relaxed);
-                let schema = format!("journal \"{}\" {n}", std::process::id());
-                Some(Self::Postgres { url, schema })
-            }
-            Err(_) if std::env::var("WHIMBREL_TEST_WITHOUT_SERVERS").as_deref() == Ok("1") => {
-                eprintln!(
-                    "SKIPPED: WHIMBREL_TEST_POSTGRES names no server; the ledger on PostgreSQL is NOT tested"
-                );
-                None
-            }
-            Err(_) => panic!(
-                "WHIMBREL_TEST_POSTGRES must be the URL of a PostgreSQL server \
-                 (WHIMBREL_TEST_WITHOUT_SERVERS=1 leaves its tests out)"
-            ),
-        }
+        let url = server("WHIMBREL_TEST_POSTGRES")?;
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let schema = format!("journal \"{}\" {n}", std::process::id());
+        Some(Self::Postgres { url, schema })
     }
 
     pub fn url(&self) -> String {

@@ -4,8 +4,6 @@
 mod failures;
 mod refusals;
 mod scale;
-#[path = "../conformance/servers.rs"]
-mod servers;
 mod shapes;
 mod snapshots;
 mod stage;

@@ -1,12 +1,12 @@
 //! A schema with an app's tables, and the store on it.
 
-use super::servers::{Schema, server};
 use std::sync::Arc;
 use tokio_postgres::Client;
 use whimbrel_model::{
     Body, Document, Guard, Key, KeyRange, Map, Store, StoreError, Value, Write, WriteOutcome,
 };
 use whimbrel_stores::OpenOptions;
+use whimbrel_testkit::servers::Schema;
 
 pub struct Stage {
     pub app: Client,
@@ -16,7 +16,7 @@ pub struct Stage {
 impl Stage {
     /// Runs `sql` as the app would.
     pub async fn new(sql: &str) -> Option<Self> {
-        let schema = Schema::create(server("WHIMBREL_TEST_POSTGRES")?).await;
+        let schema = Schema::create().await?;
         let app = schema.client().await;
         app.batch_execute(sql).await.unwrap();
         Some(Self { app, schema })

@@ -1,8 +1,8 @@
 //! `sslmode` and `sslrootcert` as libpq means them, against a server that takes nothing but TLS.
 
-use super::servers::server;
 use whimbrel_model::{Code, StoreErrorKind};
 use whimbrel_stores::OpenOptions;
+use whimbrel_testkit::servers::server;
 
 /// A certificate authority that signed nothing.
 const STRANGER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/postgres/stranger.crt");

@@ -11,9 +11,6 @@ mod indexes;
 mod model;
 #[cfg(feature = "postgres")]
 mod postgres;
-#[cfg(feature = "postgres")]
-#[path = "../conformance/servers.rs"]
-mod servers;
 mod sqlite;
 mod subject;
 mod triggers;

@@ -1,7 +1,6 @@
 //! Lost connections, lost answers, and a second server.
 
 use super::{over, setting};
-use crate::servers::server;
 use crate::subject::{fields, int, n, now, number, place, postgres};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
@@ -11,6 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use whimbrel_firestore::backend::{Batch, Found};
 use whimbrel_model::{Code, StoreErrorKind};
 use whimbrel_stores::{OpenOptions, serve};
+use whimbrel_testkit::servers::server;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_server_waits_and_is_refused() {

@@ -1,11 +1,15 @@
-//! The servers that tests run against, and a schema of its own for each test.
+//! The servers that tests run against, and names of a test's own.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 #[cfg(feature = "postgres")]
 use tokio_postgres::{Client, NoTls};
 
-/// Whether a store that needs a server is tested: its URL from `variable`. Fails where it is not set,
-/// unless servers are left out on purpose.
+/// Whether what needs a server is tested: its address from `variable`, as `cargo xtask test` sets it; `None` where servers
+/// are left out on purpose (`WHIMBREL_TEST_WITHOUT_SERVERS=1`).
+///
+/// # Panics
+/// It is not set, and servers are not left out.
+#[must_use]
 pub fn server(variable: &str) -> Option<String> {
     match std::env::var(variable) {
         Ok(url) => Some(url),
@@ -14,13 +18,15 @@ pub fn server(variable: &str) -> Option<String> {
             None
         }
         Err(_) => panic!(
-            "{variable} is not set; set it, or leave the servers out with WHIMBREL_TEST_WITHOUT_SERVERS=1"
+            "{variable} is not set: run `cargo xtask test`, which starts the servers, or leave them out with \
+             WHIMBREL_TEST_WITHOUT_SERVERS=1"
         ),
     }
 }
 
-/// A schema that is dropped with the test.
+/// A schema of PostgreSQL (`WHIMBREL_TEST_POSTGRES`) that is dropped with the test.
 #[cfg(feature = "postgres")]
+#[derive(Debug)]
 pub struct Schema {
     pub name: String,
     /// Opens stores whose unqualified names are this schema's tables.
@@ -28,6 +34,8 @@ pub struct Schema {
     server: String,
 }
 
+/// A name that no other test has.
+#[must_use]
 pub fn unique() -> String {
     static USED: AtomicU32 = AtomicU32::new(0);
     let number = USED.fetch_add(1, Ordering::Relaxed);
@@ -36,7 +44,12 @@ pub fn unique() -> String {
 
 #[cfg(feature = "postgres")]
 impl Schema {
-    pub async fn create(server: String) -> Self {
+    /// `None` where servers are left out.
+    ///
+    /// # Panics
+    /// The server does not answer, or refuses.
+    pub async fn create() -> Option<Self> {
+        let server = server("WHIMBREL_TEST_POSTGRES")?;
         let name = unique();
         let mark = if server.contains('?') { '&' } else { '?' };
         let schema = Self {
@@ -45,15 +58,25 @@ impl Schema {
             name,
         };
         let name = &schema.name;
-        let sql = format!(
-            "DROP SCHEMA IF EXISTS {name} CASCADE; DROP SCHEMA IF EXISTS whimbrel_serve_{name} CASCADE; \
-             CREATE SCHEMA {name}"
-        );
-        schema.client().await.batch_execute(&sql).await.unwrap();
+        // A run that was killed may have left one.
         schema
+            .run(&format!("{}; CREATE SCHEMA {name}", dropping(name)))
+            .await;
+        Some(schema)
+    }
+
+    /// Runs statements as an app does.
+    ///
+    /// # Panics
+    /// They fail.
+    pub async fn run(&self, sql: &str) {
+        self.client().await.batch_execute(sql).await.unwrap();
     }
 
     /// A connection of the test's own, as an app would have one.
+    ///
+    /// # Panics
+    /// The server does not answer.
     pub async fn client(&self) -> Client {
         let (client, connection) = tokio_postgres::connect(&self.server, NoTls).await.unwrap();
         tokio::spawn(connection);
@@ -63,27 +86,32 @@ impl Schema {
     }
 }
 
+/// Drops a schema, and what serving it laid beside it.
+#[cfg(feature = "postgres")]
+fn dropping(name: &str) -> String {
+    format!(
+        "DROP SCHEMA IF EXISTS {name} CASCADE; DROP SCHEMA IF EXISTS whimbrel_serve_{name} CASCADE"
+    )
+}
+
 #[cfg(feature = "postgres")]
 impl Drop for Schema {
     fn drop(&mut self) {
         let (server, name) = (self.server.clone(), self.name.clone());
         // The test's own runtime may be on its way down.
-        let dropping = std::thread::spawn(move || {
+        let dropped = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build();
             runtime.unwrap().block_on(async {
                 let (client, connection) = tokio_postgres::connect(&server, NoTls).await.unwrap();
                 tokio::spawn(connection);
-                let sql = format!(
-                    "SET lock_timeout = '5s'; DROP SCHEMA {name} CASCADE; \
-                     DROP SCHEMA IF EXISTS whimbrel_serve_{name} CASCADE"
-                );
+                let sql = format!("SET lock_timeout = '5s'; {}", dropping(&name));
                 if let Err(error) = client.batch_execute(&sql).await {
                     println!("schema {name} is left behind: {error}");
                 }
             });
         });
-        let _ = dropping.join();
+        let _ = dropped.join();
     }
 }
