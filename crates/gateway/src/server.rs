@@ -1,17 +1,19 @@
 //! One port for both ways to speak the protocol: gRPC (HTTP/2 without TLS) and JSON over HTTP.
 
 pub mod access;
+mod eager;
 mod ends;
 
 use crate::rest;
 use access::Access;
 use bytes::Bytes;
+use eager::Eager;
 use futures::future::BoxFuture;
 use http::{Method, Request, Response, StatusCode, Version, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use std::convert::Infallible;
@@ -222,8 +224,8 @@ async fn pause_after(error: &io::Error) {
 
 /// Windows so large that neither a request of 10 MiB nor thousands of small ones wait for window updates;
 /// headers so large that a name of 6 KiB fits percent-encoded.
-fn http() -> auto::Builder<TokioExecutor> {
-    let mut http = auto::Builder::new(TokioExecutor::new());
+fn http() -> auto::Builder<Eager> {
+    let mut http = auto::Builder::new(Eager);
     http.http2()
         .timer(TokioTimer::new())
         .initial_stream_window_size(1 << 20)
@@ -241,7 +243,7 @@ fn http() -> auto::Builder<TokioExecutor> {
 
 fn serve(
     stream: TcpStream,
-    http: &Arc<auto::Builder<TokioExecutor>>,
+    http: &Arc<auto::Builder<Eager>>,
     shared: &Arc<Shared>,
     graceful: &GracefulShutdown,
     mut cut: watch::Receiver<bool>,

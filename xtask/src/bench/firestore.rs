@@ -1,6 +1,6 @@
 //! Firestore's protocol under many clients: in memory beside hidane, durable beside plain SQLite.
 
-use super::lanes::{Lane, Limit, take_turns};
+use super::lanes::{Lane, Limit, take_turns_to_and_fro};
 use super::measure::Measured;
 use super::report::{Report, median};
 use super::{Serving, note, whimbrel};
@@ -55,14 +55,14 @@ pub fn run(serving: &Serving) -> Outcome<Report> {
         if what != COMMITS {
             lanes.push(Lane::new(SQLITE, || bench.served(what, SQLITE, load)));
         }
-        report.group(take_turns(title(what), serving.runs, lanes));
+        report.group(take_turns_to_and_fro(title(what), serving.runs, lanes));
     }
     let ours = Lane::new(SQLITE, || bench.served(DURABLE, SQLITE, "commit"));
     let lanes = vec![
         Lane::new(FLOOR, || bench.floor()),
         ours.bar(FLOOR, Limit::RateAtLeast(0.5)),
     ];
-    report.group(take_turns(title(DURABLE), serving.runs, lanes));
+    report.group(take_turns_to_and_fro(title(DURABLE), serving.runs, lanes));
     bench.describe(&mut report);
     Ok(report)
 }

@@ -70,6 +70,21 @@ pub struct Results {
 
 /// Lets every lane run once, then every lane again, and so on.
 pub fn take_turns(title: impl Into<String>, runs: u32, lanes: Vec<Lane<'_>>) -> Group {
+    in_turn(title, runs, lanes, |_| false)
+}
+
+/// The same for lanes that need nothing of each other: every other time from the last to the first, so that whoever
+/// comes after a heavy neighbour is not the same each time.
+pub fn take_turns_to_and_fro(title: impl Into<String>, runs: u32, lanes: Vec<Lane<'_>>) -> Group {
+    in_turn(title, runs, lanes, |run| run.is_multiple_of(2))
+}
+
+fn in_turn(
+    title: impl Into<String>,
+    runs: u32,
+    lanes: Vec<Lane<'_>>,
+    backwards: fn(u32) -> bool,
+) -> Group {
     let title = title.into();
     let mut lanes: Vec<_> = lanes
         .into_iter()
@@ -85,7 +100,11 @@ pub fn take_turns(title: impl Into<String>, runs: u32, lanes: Vec<Lane<'_>>) -> 
         })
         .collect();
     for run in 1..=runs {
-        for (work, results) in &mut lanes {
+        let mut turns: Vec<_> = lanes.iter_mut().collect();
+        if backwards(run) {
+            turns.reverse();
+        }
+        for (work, results) in turns {
             if results.failed.is_some() {
                 continue;
             }

@@ -100,14 +100,18 @@ pub(super) struct Shared {
 
 #[derive(Debug, Default)]
 struct Queue {
-    tasks: VecDeque<Task>,
+    tasks: VecDeque<Box<Task>>,
     alone: VecDeque<Alone>,
     /// The gateway is gone, or its committer is.
     closed: bool,
 }
 
+/// Boxed: they are handed on several times, and a list of large ones is of a size that is slow to allocate.
+#[allow(clippy::vec_box)]
+type Tasks = Vec<Box<Task>>;
+
 enum Work {
-    Group(Vec<Task>),
+    Group(Tasks),
     Alone(Alone),
 }
 
@@ -142,7 +146,7 @@ impl Shared {
 
     /// Hands a request to the committer, which answers it.
     pub fn submit(&self, task: Task) {
-        if let Err(task) = self.put(task, |queue| &mut queue.tasks) {
+        if let Err(task) = self.put(Box::new(task), |queue| &mut queue.tasks) {
             task.finish(Err(closing()), End::Nothing);
         }
     }
@@ -274,7 +278,7 @@ pub(super) async fn run(shared: Arc<Shared>, gateway: Weak<Gateway>) {
 
 /// The requests of one commit, and what was decided of each.
 struct Group {
-    tasks: Vec<Task>,
+    tasks: Tasks,
     verdicts: Vec<Result<(Micros, Applied), Status>>,
     /// What changed; only where somebody wants to know.
     changes: Vec<Change>,
@@ -283,7 +287,7 @@ struct Group {
 }
 
 impl Group {
-    fn new(tasks: Vec<Task>) -> Self {
+    fn new(tasks: Tasks) -> Self {
         Self {
             tasks,
             verdicts: Vec::new(),
@@ -421,7 +425,7 @@ impl Task {
     }
 }
 
-async fn commit_group(gateway: &Arc<Gateway>, shared: &Arc<Shared>, tasks: Vec<Task>) {
+async fn commit_group(gateway: &Arc<Gateway>, shared: &Arc<Shared>, tasks: Tasks) {
     let mut groups = vec![tasks];
     while let Some(tasks) = groups.pop() {
         let touch = Group::new(tasks);
