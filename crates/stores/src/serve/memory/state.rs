@@ -2,7 +2,7 @@
 
 use super::{no_index, terminal};
 use std::borrow::Borrow;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::{Bound, Range};
 use std::sync::Arc;
 use whimbrel_firestore::backend::{Along, Batch, IndexId, IndexLine, IndexState, Put, Stored};
@@ -42,7 +42,9 @@ enum Leftover {
 
 #[derive(Debug, Default)]
 struct Collection {
-    documents: BTreeMap<Id, Held>,
+    /// Most are asked for by their keys: an order of many keys is slow to look one up in.
+    documents: HashMap<Arc<str>, Held>,
+    order: BTreeSet<Id>,
     /// What documents were, oldest first.
     past: HashMap<Arc<str>, VecDeque<Past>>,
     live: usize,
@@ -98,7 +100,7 @@ pub(super) type Entries<'s> = Box<dyn Iterator<Item = (&'s [u8], Option<Entry<'s
 impl Collection {
     /// The document as of a time that is not forgotten.
     fn as_of(&self, key: &str, at: Micros) -> Option<&Stored> {
-        match self.documents.get(key.as_bytes()) {
+        match self.documents.get(key) {
             Some(held) if held.since <= at => held.now.as_ref(),
             _ => self.earlier(key, at),
         }
@@ -119,9 +121,13 @@ impl Collection {
             now: stored,
         };
         let before = if keep {
-            self.documents.insert(Id(key.clone()), held)
+            let before = self.documents.insert(key.clone(), held);
+            if before.is_none() {
+                self.order.insert(Id(key.clone()));
+            }
+            before
         } else {
-            self.documents.remove(key.as_bytes())
+            self.remove(key)
         };
         if let Some(Held {
             since,
@@ -135,6 +141,11 @@ impl Collection {
                 stored,
             });
         }
+    }
+
+    fn remove(&mut self, key: &str) -> Option<Held> {
+        self.order.remove(key.as_bytes());
+        self.documents.remove(key)
     }
 
     fn forget(&mut self, key: &str, horizon: Micros) {
@@ -154,15 +165,14 @@ impl Collection {
             return self.live > 0;
         }
         let mut keys = self.documents.keys();
-        keys.any(|key| self.as_of(&key.0, at).is_some())
+        keys.any(|key| self.as_of(key, at).is_some())
     }
 }
 
 impl State {
     pub(super) fn now(&self, place: &Place) -> Option<&Stored> {
         let collection = self.collections.get(&place.collection)?;
-        let held = collection.documents.get(place.key.as_bytes())?;
-        held.now.as_ref()
+        collection.documents.get(&place.key)?.now.as_ref()
     }
 
     pub(super) fn as_of(&self, place: &Place, at: Micros) -> Option<&Stored> {
@@ -279,12 +289,11 @@ impl State {
                     let Some(collection) = self.collections.get_mut(&place.collection) else {
                         continue;
                     };
-                    let documents = &mut collection.documents;
-                    if let Some(held) = documents.get(place.key.as_bytes())
+                    if let Some(held) = collection.documents.get(&place.key)
                         && held.now.is_none()
                         && held.since <= oldest_view
                     {
-                        documents.remove(place.key.as_bytes());
+                        collection.remove(&place.key);
                     }
                 }
                 Some((_, Leftover::Line(index, key))) => self.sweep_line(index, &key, oldest_view),
@@ -397,14 +406,11 @@ impl State {
                 let Some(collection) = self.collections.get(name) else {
                     return Ok(Box::new(std::iter::empty()));
                 };
-                let documents = collection.documents.range::<[u8], _>((from, to));
-                let entries = documents.map(move |(key, held)| {
-                    let stored = match held.since <= at {
-                        true => held.now.as_ref(),
-                        false => collection.earlier(&key.0, at),
-                    };
-                    let entry = stored.map(|stored| Entry::Document(&key.0, stored));
-                    (key.0.as_bytes(), entry)
+                let keys = collection.order.range::<[u8], _>((from, to));
+                let entries = keys.map(move |Id(key)| {
+                    let stored = collection.as_of(key, at);
+                    let entry = stored.map(|stored| Entry::Document(key, stored));
+                    (key.as_bytes(), entry)
                 });
                 Ok(directed(entries, descending))
             }
