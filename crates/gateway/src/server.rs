@@ -52,6 +52,10 @@ pub fn local(service: impl Firestore) -> Arc<dyn Calls> {
     Arc::new(FirestoreServer::new(service).max_decoding_message_size(REQUEST_BYTES))
 }
 
+/// Methods that take microseconds where they need not wait. All others give the connection back before they begin, so
+/// that it goes on with its other requests meanwhile.
+const QUICK: [&str; 3] = ["GetDocument", "BatchGetDocuments", "Commit"];
+
 /// The paths of the protocol's methods.
 pub(crate) const GRPC: &str = "/google.firestore.v1.Firestore/";
 
@@ -302,15 +306,18 @@ impl Shared {
         if let Err(status) = self.access.admits_call(request.headers()) {
             return status.into_http();
         }
-        let (stream, listens) = match request.uri().path().strip_prefix(GRPC) {
-            Some("Listen") => (true, true),
-            Some("Write") => (true, false),
-            Some(_) => (false, false),
+        let (stream, listens, quick) = match request.uri().path().strip_prefix(GRPC) {
+            Some("Listen") => (true, true, false),
+            Some("Write") => (true, false, false),
+            Some(method) => (false, false, QUICK.contains(&method)),
             None => {
                 let text = format!("{} is not served here", method_name(&request, true));
                 return Status::unimplemented(text).into_http();
             }
         };
+        if !quick {
+            tokio::task::yield_now().await;
+        }
         if !stream {
             return self.call(request.map(Body::new)).await;
         }

@@ -6,9 +6,9 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::task::{Context, Waker};
 
-/// Begins each request's work at once, in the task of its connection, and only what must wait gets a task of its own.
-/// Most requests are answered without waiting; a task for each, and waking the connection when it is done, would cost
-/// more than the answer.
+/// Begins each request's work at once, in the task of its connection, and only what must wait (or gives way) gets a task of
+/// its own. Most requests are answered without waiting; a task for each, and waking the connection when it is done, would
+/// cost more than the answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Eager;
 
