@@ -9,7 +9,7 @@ const LEAST: u32 = 16;
 /// grows with the collection (`cargo xtask bench memory`, `bench copy`).
 pub(crate) const CHUNK_BYTES: usize = 1536 * 1024;
 /// The same for an upgrade, which also holds what each document becomes and what it was.
-pub(crate) const UPGRADE_BYTES: usize = 1536 * 1024;
+pub(crate) const UPGRADE_BYTES: usize = 1024 * 1024;
 
 /// Bytes that a comparison reads at a time from each end: it holds both.
 pub(crate) const COMPARE_BYTES: usize = 512 * 1024;
