@@ -18,6 +18,7 @@ use whimbrel_model::{
     Body, GeoPoint, Guard, Key, KeyKind, KeyRange, Map, Store, Timestamp, Value, Write,
     WriteOutcome,
 };
+use whimbrel_testkit::servers::firestore;
 
 struct World {
     dir: TempDir,
@@ -29,7 +30,7 @@ struct World {
 impl World {
     /// `None` where there is no emulator.
     async fn new() -> Option<Self> {
-        let app = store(&common::firestore()?).await;
+        let app = store(&firestore()?).await;
         let dir = tempfile::tempdir().unwrap();
         Some(Self {
             engine: engine(dir.path()).await,
@@ -39,7 +40,7 @@ impl World {
     }
 
     async fn another(&self) -> Arc<dyn Store> {
-        store(&common::firestore().unwrap()).await
+        store(&firestore().unwrap()).await
     }
 
     async fn copy(&self, from: &Arc<dyn Store>, to: &Arc<dyn Store>, collection: &str) -> u64 {

@@ -24,6 +24,15 @@ pub fn server(variable: &str) -> Option<String> {
     }
 }
 
+/// The URL of a Firestore project that no other test has, in the emulator that `WHIMBREL_TEST_FIRESTORE` names (`host:port`);
+/// `None` where servers are left out.
+#[must_use]
+pub fn firestore() -> Option<String> {
+    let host = server("WHIMBREL_TEST_FIRESTORE")?;
+    let project = unique().replace('_', "-");
+    Some(format!("firestore://{project}?emulator={host}"))
+}
+
 /// A schema of PostgreSQL (`WHIMBREL_TEST_POSTGRES`) that is dropped with the test.
 #[cfg(feature = "postgres")]
 #[derive(Debug)]

@@ -6,7 +6,6 @@ pub mod scene;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use whimbrel_engine::{
     Clock, Engine, JobOptions, Ledger, NativeVersion, PROVENANCE, Place, SystemClock, UpgradeJob,
@@ -175,15 +174,6 @@ pub fn conversation(i: usize) -> (Key, String) {
 /// server is there.
 pub fn postgres() -> Option<String> {
     server("WHIMBREL_TEST_POSTGRES")
-}
-
-/// A database of the test's own in the Firestore emulator that `cargo xtask test` starts.
-pub fn firestore() -> Option<String> {
-    static USED: AtomicU32 = AtomicU32::new(0);
-    let host = server("WHIMBREL_TEST_FIRESTORE")?;
-    let number = USED.fetch_add(1, Ordering::Relaxed);
-    let project = format!("engine-{}-{number}", std::process::id());
-    Some(format!("firestore://{project}?emulator={host}"))
 }
 
 /// What `psql` prints for `sql`, without headings.

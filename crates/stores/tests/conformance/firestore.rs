@@ -3,17 +3,10 @@
 use super::subject::{Subject, no_fields, open};
 use whimbrel_model::KeyKind;
 use whimbrel_stores::OpenOptions;
-use whimbrel_testkit::servers::{server, unique};
-
-/// A project that no other test uses.
-pub fn url() -> Option<String> {
-    let host = server("WHIMBREL_TEST_FIRESTORE")?;
-    let project = unique().replace('_', "-");
-    Some(format!("firestore://{project}?emulator={host}"))
-}
+use whimbrel_testkit::servers::firestore;
 
 pub async fn emulator() -> Option<Subject> {
-    let mut subject = open(url()?, OpenOptions::default(), no_fields, None).await;
+    let mut subject = open(firestore()?, OpenOptions::default(), no_fields, None).await;
     subject.unsupported = |kind| *kind != KeyKind::Text;
     subject.unkeyable = |key| {
         let reserved = key.starts_with("__") && key.ends_with("__");

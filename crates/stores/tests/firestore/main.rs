@@ -10,13 +10,11 @@ mod trouble;
 use std::sync::Arc;
 use whimbrel_model::{Body, Guard, Key, KeyKind, KeyRange, Store, Write, WriteOutcome};
 use whimbrel_stores::{OpenOptions, open};
-use whimbrel_testkit::servers;
+use whimbrel_testkit::servers::firestore;
 
 /// A database of the test's own; `None` where there is no emulator.
 async fn emulator(parameters: &str) -> Option<Arc<dyn Store>> {
-    let host = servers::server("WHIMBREL_TEST_FIRESTORE")?;
-    let project = servers::unique().replace('_', "-");
-    let url = format!("firestore://{project}?emulator={host}{parameters}");
+    let url = format!("{}{parameters}", firestore()?);
     Some(open(&url, &OpenOptions::default()).await.unwrap())
 }
 

@@ -1,19 +1,20 @@
 //! A server that is busy, gone, or loses its answers.
 
 use super::fake::{Call, Fake, Fault};
-use super::{fill, keys, put, servers};
+use super::{fill, keys, put};
 use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 use tonic::Status;
 use whimbrel_model::{Code, Guard, Key, KeyRange, Store, StoreError, StoreErrorKind, WriteOutcome};
 use whimbrel_stores::{OpenOptions, open};
+use whimbrel_testkit::servers::{server, unique};
 
 /// A server in front of the emulator, and a store that is opened through it.
 async fn world(parameters: &str) -> Option<(Fake, Arc<dyn Store>)> {
-    let emulator = servers::server("WHIMBREL_TEST_FIRESTORE")?;
+    let emulator = server("WHIMBREL_TEST_FIRESTORE")?;
     let fake = Fake::start(&emulator).await;
-    let project = servers::unique().replace('_', "-");
+    let project = unique().replace('_', "-");
     let url = format!("firestore://{project}?emulator={}{parameters}", fake.host);
     let store = open(&url, &OpenOptions::default()).await.unwrap();
     fill(&store, "docs", &["a", "b", "c", "d", "e"]).await;
@@ -114,7 +115,7 @@ async fn a_server_that_is_not_there_has_written_nothing() {
     drop(store);
 
     // One that goes while it is in use: known, because the connection is refused before anything is sent.
-    let emulator = servers::server("WHIMBREL_TEST_FIRESTORE").unwrap();
+    let emulator = server("WHIMBREL_TEST_FIRESTORE").unwrap();
     let gate = Gate::open(&emulator).await;
     let url = format!(
         "firestore://gone-{}?emulator={}",

@@ -1,13 +1,12 @@
 //! A fresh ledger on each backend, and records to put into it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use tempfile::TempDir;
 use whimbrel_model::ledger::Filed;
 use whimbrel_model::ledger::{Counts, JobKind, JobSpec, QuarantineItem, Record, State};
 use whimbrel_model::{Code, DocError, Entry, Journal, JournalError, Key, KeyRange, Timestamp};
 use whimbrel_stores::journal;
-use whimbrel_testkit::servers::server;
+use whimbrel_testkit::servers::{server, unique};
 
 /// Makes each test twice, `sqlite::name` and `postgres::name`.
 macro_rules! on_both {
@@ -43,10 +42,8 @@ impl Place {
 
     /// `None` where the tests were told to do without servers.
     pub fn postgres() -> Option<Self> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
         let url = server("WHIMBREL_TEST_POSTGRES")?;
-        let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        let schema = format!("journal \"{}\" {n}", std::process::id());
+        let schema = format!("journal \"{}\"", unique());
         Some(Self::Postgres { url, schema })
     }
 
