@@ -186,6 +186,16 @@ fn of_run(entry: &Entry, state: &State, id: &str) -> Option<String> {
             format!("  run {run} begins: {}", ours(run)?.job.title)
         }
         Entry::RunResumed { run, .. } => format!("  run {} goes on", ours(run)?.run),
+        Entry::RunRecut { run, anew, .. } => {
+            let run = &ours(run)?.run;
+            if *anew {
+                format!(
+                    "  run {run} walks the collection once more: its documents were laid out anew"
+                )
+            } else {
+                format!("  run {run} looks at what came to lie behind its end")
+            }
+        }
         Entry::RunCompleted { run, counts } => {
             let run = ours(run)?;
             let deed = crate::summary::Deed::of(run);

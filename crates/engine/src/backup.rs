@@ -283,6 +283,7 @@ impl Saving<'_> {
                     &wanted.version_field,
                     seen.as_of.clone(),
                 )),
+                by_position: None,
                 watched: wanted.place.clone(),
                 expected: description.documents,
                 parallel: options.parallel.unwrap_or(limits.parallel).max(1),

@@ -179,6 +179,7 @@ impl CopyJob {
             spec: self.spec(),
             pages,
             work: Arc::new(work),
+            by_position: None,
             watched: self.source.clone(),
             expected,
             parallel,

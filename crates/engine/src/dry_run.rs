@@ -50,6 +50,7 @@ impl Engine {
             fence: 0,
             now,
             again: false,
+            behind: false,
             waiting: false,
         };
         self.send(&Event::Start {

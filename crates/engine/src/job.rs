@@ -2,26 +2,26 @@
 //! each.
 
 mod checkpoint;
+mod walk;
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use tokio::task::JoinSet;
 use whimbrel_model::ledger::{Counts, Entry, JobSpec, PartitionState, RunId, RunState};
 use whimbrel_model::{Code, DocError, Event, Key, KeyRange, Page, StoreErrorKind, Timestamp};
 
 use checkpoint::{Done, is_due};
+use walk::Leg;
 
 use crate::chunk::ChunkSize;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::ledger::{LeaseGuard, Ledger};
 use crate::options::{JobOptions, Place, Report};
-use crate::pages::Pages;
-use crate::patience::{patiently, pauses, retry_store};
+use crate::pages::{ByPosition, Pages};
+use crate::patience::{patiently, pauses};
 use crate::throttle::Throttle;
 
 /// What a job does with the documents of one page. It must be idempotent: after a crash, a lost
@@ -72,6 +72,8 @@ pub(crate) struct ChunkContext {
     pub now: Timestamp,
     /// Whether an earlier attempt may have written some of these documents already.
     pub again: bool,
+    /// Whether what is looked at came to lie behind the run's end: only what there is to do counts.
+    pub behind: bool,
     /// Whether the subject has documents in quarantine, so that those that are settled must be named.
     pub waiting: bool,
 }
@@ -113,6 +115,9 @@ pub(crate) struct Handled {
 pub(crate) struct Job {
     pub spec: JobSpec,
     pub pages: Arc<dyn Pages>,
+    /// The same documents as they lie in their store, for work that may take them in any order and more than
+    /// once.
+    pub by_position: Option<ByPosition>,
     pub work: Arc<dyn Work>,
     /// Whose single reads show how the app fares.
     pub watched: Place,
@@ -183,7 +188,7 @@ impl Engine {
             dry_run: false,
         });
         let finished = match shared.prepare(&state.partitions).await {
-            Ok(()) => work_partitions(&shared, &state.partitions).await,
+            Ok(()) => walk::walk(&shared, state).await,
             Err(error) => Err(error),
         };
         let finished = match finished {
@@ -218,10 +223,8 @@ impl Engine {
             .await
             // Not knowing only means looking more often.
             .map_or(true, |items| !items.is_empty());
-        let throttle = state
-            .partitions
-            .iter()
-            .find_map(|p| p.range.through.clone())
+        let throttle = walk::probe(&job, state)
+            .await
             .map(|key| Throttle::watch(job.watched.clone(), key, job.options.max_latency));
         Shared {
             ledger,
@@ -270,13 +273,7 @@ impl Engine {
             };
             ledger.append(lease.fence(), vec![entry], &[]).await?;
         }
-        let partitions = retry_store(job.options.patience, || async {
-            // Several partitions a worker even out ranges that turn out slow.
-            job.pages
-                .partitions(job.parallel.saturating_mul(4).max(1))
-                .await
-        })
-        .await?;
+        let (scan, partitions) = walk::cut(job).await?;
         let now = self.clock.now();
         let runs = &ledger.state().runs;
         let run = run_id(now, &job.spec, |id| runs.contains_key(id));
@@ -285,6 +282,7 @@ impl Engine {
             job: job.spec.clone(),
             now: now.to_string(),
             partitions,
+            scan,
             tool,
             step: job.options.step.clone(),
         };
@@ -308,47 +306,6 @@ fn run_id(now: Timestamp, spec: &JobSpec, taken: impl Fn(&RunId) -> bool) -> Run
     }
 }
 
-async fn work_partitions(
-    shared: &Arc<Shared>,
-    parts: &[PartitionState],
-) -> Result<(), EngineError> {
-    let queue: VecDeque<(u32, PartitionState)> = (0..)
-        .zip(parts.iter().cloned())
-        .filter(|(_, p)| !p.done)
-        .collect();
-    let queue = Arc::new(Mutex::new(queue));
-    let mut workers = JoinSet::new();
-    for _ in 0..shared.job.parallel.max(1) {
-        let (shared, queue) = (Arc::clone(shared), Arc::clone(&queue));
-        workers.spawn(async move {
-            let mut size = ChunkSize::new(shared.job.options.batch, shared.job.most);
-            loop {
-                let next = queue.lock().ok().and_then(|mut q| q.pop_front());
-                let Some((index, part)) = next else {
-                    return Ok(());
-                };
-                shared.work_partition(index, part, &mut size).await?;
-            }
-        });
-    }
-    let mut first_error = None;
-    while let Some(ended) = workers.join_next().await {
-        let result = ended.unwrap_or_else(|panic| {
-            Err(EngineError::Counts(format!(
-                "a worker ended abnormally ({panic})"
-            )))
-        });
-        if let Err(error) = result {
-            shared.cancelled.store(true, Ordering::SeqCst);
-            // An interruption that follows from another worker's error is not the cause.
-            if first_error.is_none() || matches!(first_error, Some(EngineError::Interrupted)) {
-                first_error = Some(error);
-            }
-        }
-    }
-    first_error.map_or(Ok(()), Err)
-}
-
 impl Shared {
     fn totals(&self) -> Counts {
         self.totals.lock().map(|t| *t).unwrap_or_default()
@@ -366,10 +323,11 @@ impl Shared {
         &self,
         index: u32,
         part: PartitionState,
+        leg: Leg,
         size: &mut ChunkSize,
     ) -> Result<(), EngineError> {
         let mut waiting = Vec::new();
-        let worked = self.work_chunks(index, part, size, &mut waiting).await;
+        let worked = self.work_chunks(index, part, leg, size, &mut waiting).await;
         if worked.is_err() && !waiting.is_empty() {
             // What was done before it stopped need not be done again. Why it stopped is what counts.
             if let Err(unwritten) = self.put_down(index, waiting).await {
@@ -383,12 +341,13 @@ impl Shared {
         &self,
         index: u32,
         part: PartitionState,
+        leg: Leg,
         size: &mut ChunkSize,
         waiting: &mut Vec<Done>,
     ) -> Result<(), EngineError> {
         let mut through = part.through;
         // What lies right behind the checkpoint may have been written by the attempt that was killed.
-        let mut again = self.resumed;
+        let mut again = self.resumed || leg.again;
         let mut put_down = Instant::now();
         loop {
             self.may_go_on()?;
@@ -397,8 +356,8 @@ impl Shared {
             }
             let begun = Instant::now();
             let range = part.range.resumed_after(through.as_ref());
-            let (handled, next) = self.chunk(&range, size.get(), again).await?;
-            again = false;
+            let (handled, next) = self.chunk(leg, &range, size.get(), again).await?;
+            again = leg.again;
             let (counts, elapsed) = (handled.counts, begun.elapsed());
             let last = next.is_none();
             through = next.or(through);
@@ -449,6 +408,7 @@ impl Shared {
     /// the documents are then read anew, so nothing is retried blindly. `None` is the range's end.
     async fn chunk(
         &self,
+        leg: Leg,
         range: &KeyRange,
         limit: u32,
         mut again: bool,
@@ -456,7 +416,7 @@ impl Shared {
         let deadline = Instant::now() + self.job.options.patience;
         let mut pauses = pauses();
         loop {
-            match self.try_chunk(range, limit, again).await {
+            match self.try_chunk(leg, range, limit, again).await {
                 Err(EngineError::Store(e))
                     if e.kind != StoreErrorKind::Terminal && Instant::now() < deadline =>
                 {
@@ -475,6 +435,7 @@ impl Shared {
 
     async fn try_chunk(
         &self,
+        leg: Leg,
         range: &KeyRange,
         limit: u32,
         again: bool,
@@ -484,9 +445,10 @@ impl Shared {
             fence: self.lease.fence(),
             now: self.now,
             again,
+            behind: leg.is_behind(),
             waiting: self.waiting,
         };
-        let pages = self.job.pages.as_ref();
+        let pages = self.job.pages_of(leg.scan);
         self.job.work.take(pages, range, limit, &cx).await
     }
 

@@ -319,6 +319,7 @@ fn run_of(entry: &Entry) -> Option<&whimbrel_model::ledger::RunId> {
     match entry {
         Entry::RunStarted { run, .. }
         | Entry::RunResumed { run, .. }
+        | Entry::RunRecut { run, .. }
         | Entry::ChunkDone { run, .. }
         | Entry::QuarantineResolved { run, .. }
         | Entry::RunCompleted { run, .. }

@@ -38,6 +38,41 @@ impl Pages for WholeCollection {
     }
 }
 
+/// All documents of a collection, as they lie in their store.
+pub(crate) struct ByPosition {
+    pub place: Place,
+    /// The most that a page reads.
+    pub bytes: usize,
+}
+
+impl ByPosition {
+    /// See [`Store::position_ranges`].
+    pub(crate) async fn ranges(
+        &self,
+        after: Option<&Key>,
+        parts: u32,
+    ) -> Result<Option<Vec<KeyRange>>, StoreError> {
+        self.place
+            .store
+            .position_ranges(&self.place.collection, after, parts)
+            .await
+    }
+}
+
+#[async_trait]
+impl Pages for ByPosition {
+    async fn partitions(&self, parts: u32) -> Result<Vec<KeyRange>, StoreError> {
+        Ok(self.ranges(None, parts).await?.unwrap_or_default())
+    }
+
+    async fn next(&self, range: &KeyRange, limit: u32) -> Result<Page, StoreError> {
+        self.place
+            .store
+            .scan_positions(&self.place.collection, range, limit, self.bytes)
+            .await
+    }
+}
+
 /// Chosen documents. One that does not exist is passed over.
 pub(crate) struct ChosenKeys {
     pub place: Place,

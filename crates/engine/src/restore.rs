@@ -186,6 +186,7 @@ impl Engine {
             spec: one.spec,
             pages: one.pages,
             work: Arc::new(RestoreWork::new(target.clone(), one.fresh, job.overwrite)),
+            by_position: None,
             watched: target,
             expected: Some(one.documents),
             parallel: job.options.parallel.unwrap_or(limits.parallel).max(1),

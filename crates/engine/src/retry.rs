@@ -107,6 +107,7 @@ impl Engine {
                 keys: existing,
             }),
             work,
+            by_position: None,
             watched: place,
             parallel,
             most,

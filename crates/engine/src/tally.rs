@@ -15,6 +15,8 @@ pub(crate) struct Tally {
     settled: Vec<String>,
     /// See [`ChunkContext::waiting`].
     waiting: bool,
+    /// See [`ChunkContext::behind`].
+    behind: bool,
 }
 
 impl Tally {
@@ -26,6 +28,7 @@ impl Tally {
     ) -> Self {
         let mut tally = Self {
             waiting: cx.waiting,
+            behind: cx.behind,
             ..Self::default()
         };
         tally.counts.enumerated = (page.documents.len() + page.rejects.len()) as u64;
@@ -61,6 +64,12 @@ impl Tally {
         let mut moves = Vec::with_capacity(fates.len());
         for fate in fates {
             match fate {
+                // Counted before, or not there when the run began.
+                Fate::Unchanged(key) | Fate::Written(key) if self.behind => {
+                    self.counts.enumerated -= 1;
+                    self.settle(key.to_string());
+                }
+                Fate::Newer if self.behind => self.counts.enumerated -= 1,
                 Fate::Move(planned) => moves.push(planned),
                 Fate::Unchanged(key) => {
                     self.counts.unchanged += 1;

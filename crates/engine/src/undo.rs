@@ -99,6 +99,7 @@ impl Engine {
                 spec,
                 pages: Arc::new(LogEntries::new(Arc::clone(&ledger), &job.target, runs)),
                 work: Arc::new(UncopyWork::new(ledger, job.target.clone(), runs)),
+                by_position: None,
                 watched: job.target,
                 expected: None,
                 // The record of a run is one thread.

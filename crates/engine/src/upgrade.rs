@@ -18,7 +18,7 @@ use crate::error::EngineError;
 use crate::job::{ChunkContext, Failure, Handled, Job, Work};
 use crate::ledger::{Ledger, PreimageEntry};
 use crate::options::{JobOptions, Place, Report};
-use crate::pages::{ChosenKeys, Pages, WholeCollection, batches, width};
+use crate::pages::{ByPosition, ChosenKeys, Pages, WholeCollection, batches, width};
 use crate::preimage::Preimages;
 use crate::tally::Tally;
 
@@ -100,6 +100,7 @@ impl Engine {
             fence: 0,
             now: self.clock.now(),
             again: false,
+            behind: false,
             waiting: false,
         };
         let page = Page {
@@ -161,9 +162,14 @@ impl UpgradeJob {
         let (_, documents) = self.place.must_exist(self.options.patience).await?;
         let (parallel, most) = width(&self.options, &[self.place.store.as_ref()]);
         let (pages, expected) = self.pages(documents);
+        let by_position = self.key.is_none().then(|| ByPosition {
+            place: self.place.clone(),
+            bytes: UPGRADE_BYTES,
+        });
         Ok(Job {
             spec,
             pages,
+            by_position,
             work: Arc::new(work),
             watched: self.place.clone(),
             expected,

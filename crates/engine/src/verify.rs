@@ -178,6 +178,7 @@ impl Prepared {
             spec: self.spec,
             pages: self.pages,
             work: self.work,
+            by_position: None,
             watched: job.copy.source.clone(),
             expected: self.expected,
             parallel: self.parallel,

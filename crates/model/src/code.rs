@@ -64,6 +64,7 @@ codes! {
     StoreMissing = "WB-S05", "the database or table does not exist";
     StoreDenied = "WB-S06", "the store denied access";
     StoreShape = "WB-S07", "the table cannot serve as a collection";
+    StoreMoved = "WB-S08", "the store laid its documents out anew";
     LeaseHeld = "WB-L01", "another run holds the ledger's lease";
     LeaseLost = "WB-L02", "the ledger's lease was lost";
     LedgerBroken = "WB-L03", "the ledger's hash chain does not hold";

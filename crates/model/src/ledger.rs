@@ -17,6 +17,7 @@ pub use state::{FoldError, PartitionState, RunState, RunStatus, State, Verificat
 pub use verified::{Compared, FailedCheck, VERIFICATION_OLD_SECONDS, Verified};
 
 use crate::migration::Phase;
+use crate::store::ScanOrder;
 use crate::{Code, Key, KeyRange, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -123,6 +124,9 @@ pub enum Entry {
         /// The instant that transforms see as now, in every attempt.
         now: String,
         partitions: Vec<KeyRange>,
+        /// What the partitions are ranges of.
+        #[serde(default, skip_serializing_if = "ScanOrder::is_by_keys")]
+        scan: ScanOrder,
         tool: String,
         /// The migration's step that it works for.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -132,6 +136,17 @@ pub enum Entry {
     RunResumed {
         run: RunId,
         tool: String,
+    },
+    /// The run goes on with these partitions instead of those that it had. Some of their documents it may have
+    /// handled before.
+    RunRecut {
+        run: RunId,
+        partitions: Vec<KeyRange>,
+        #[serde(default, skip_serializing_if = "ScanOrder::is_by_keys")]
+        scan: ScanOrder,
+        /// Whether they are the whole collection once more, so that the counts begin at nothing. Otherwise they
+        /// are what came to lie behind partitions that are all done.
+        anew: bool,
     },
     /// Written after the store's commit it speaks of.
     ChunkDone {

@@ -32,8 +32,8 @@ pub use key::{Key, KeyKind, KeyRange};
 pub use ledger::{Counts, Entry, Journal, JournalError};
 pub use schema::{Schema, Version, VersionCode};
 pub use store::{
-    Cell, Cells, Digest, DigestLine, Digests, Limits, Page, Reject, StatementOutcome, Store,
-    StoreError, StoreErrorKind,
+    Cell, Cells, Digest, DigestLine, Digests, Limits, Page, Reject, ScanOrder, StatementOutcome,
+    Store, StoreError, StoreErrorKind,
 };
 pub use transform::{DocContext, DocError, Emit, Transform, TransformInput};
 pub use value::{Decimal, Fingerprint, GeoPoint, Map, Timestamp, Value};

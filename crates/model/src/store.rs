@@ -2,6 +2,7 @@
 
 use crate::{Body, Code, Document, Key, KeyKind, KeyRange, Write, WriteOutcome};
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -45,6 +46,45 @@ pub trait Store: Send + Sync + fmt::Debug {
         limit: u32,
         bytes: usize,
     ) -> Result<Page, StoreError>;
+
+    /// Cuts the whole collection, or what lies behind the position `after`, into at most `parts` ranges of
+    /// positions: the order in which the documents lie in the store, each of which places a walk of it touches
+    /// once. `None` where the order of keys is no worse, or positions do not last.
+    ///
+    /// A position is a key by its form only: it means something to this store alone, and may be kept. A document
+    /// stays where it is unless others write it (some replace the row), and is then behind the last range's end;
+    /// `after` that end finds it.
+    ///
+    /// # Errors
+    /// `Code::StoreMoved`: `after` is of before the documents were laid out anew.
+    async fn position_ranges(
+        &self,
+        _collection: &str,
+        _after: Option<&Key>,
+        _parts: u32,
+    ) -> Result<Option<Vec<KeyRange>>, StoreError> {
+        Ok(None)
+    }
+
+    /// [`Store::scan`] of a range of positions, in their order; [`Page::last`] is one.
+    ///
+    /// # Errors
+    /// `Code::StoreMoved`: the documents were laid out anew since the range was cut; nothing was read, and no
+    /// position from before leads anywhere.
+    async fn scan_positions(
+        &self,
+        collection: &str,
+        _range: &KeyRange,
+        _limit: u32,
+        _bytes: usize,
+    ) -> Result<Page, StoreError> {
+        Err(StoreError::new(
+            StoreErrorKind::Terminal,
+            Code::StoreMoved,
+            self.name(),
+            format!("{collection:?} has no positions; nothing was read"),
+        ))
+    }
 
     /// One answer a key, in the order asked.
     async fn get(
@@ -123,6 +163,22 @@ pub trait Store: Send + Sync + fmt::Debug {
             self.name(),
             "this store has no statements; nothing was done",
         ))
+    }
+}
+
+/// In which order a collection is walked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ScanOrder {
+    #[default]
+    Keys,
+    /// As the documents lie in the store ([`Store::position_ranges`]).
+    Positions,
+}
+
+impl ScanOrder {
+    pub(crate) fn is_by_keys(&self) -> bool {
+        *self == Self::Keys
     }
 }
 
@@ -225,7 +281,7 @@ pub struct Page {
     pub documents: Vec<Document>,
     /// Rows that are there but cannot be read as documents. They count as enumerated.
     pub rejects: Vec<Reject>,
-    /// The last key of the page, documents and rejects alike: where the next page begins.
+    /// The last key (or position) of the page, documents and rejects alike: where the next page begins.
     pub last: Option<Key>,
 }
 

@@ -7,6 +7,8 @@ mod columns;
 mod keys;
 #[path = "sqlite/live.rs"]
 mod live;
+#[path = "sqlite/positions.rs"]
+mod positions;
 #[path = "sqlite/tables.rs"]
 mod tables;
 

@@ -202,6 +202,29 @@ impl Store for FaultyStore {
         self.inner.scan(collection, range, limit, bytes).await
     }
 
+    async fn position_ranges(
+        &self,
+        collection: &str,
+        after: Option<&Key>,
+        parts: u32,
+    ) -> Result<Option<Vec<KeyRange>>, StoreError> {
+        self.read().await?;
+        self.inner.position_ranges(collection, after, parts).await
+    }
+
+    async fn scan_positions(
+        &self,
+        collection: &str,
+        range: &KeyRange,
+        limit: u32,
+        bytes: usize,
+    ) -> Result<Page, StoreError> {
+        self.read().await?;
+        self.inner
+            .scan_positions(collection, range, limit, bytes)
+            .await
+    }
+
     async fn get(
         &self,
         collection: &str,

@@ -186,6 +186,27 @@ impl Store for MeteredStore {
             .await
     }
 
+    async fn position_ranges(
+        &self,
+        collection: &str,
+        after: Option<&Key>,
+        parts: u32,
+    ) -> Result<Option<Vec<KeyRange>>, StoreError> {
+        self.metered(self.inner.position_ranges(collection, after, parts))
+            .await
+    }
+
+    async fn scan_positions(
+        &self,
+        collection: &str,
+        range: &KeyRange,
+        limit: u32,
+        bytes: usize,
+    ) -> Result<Page, StoreError> {
+        self.metered(self.inner.scan_positions(collection, range, limit, bytes))
+            .await
+    }
+
     async fn get(
         &self,
         collection: &str,
@@ -320,6 +341,23 @@ mod tests {
         async fn scan(&self, _: &str, _: &KeyRange, _: u32, _: usize) -> Result<Page, StoreError> {
             echo("scan")
         }
+        async fn position_ranges(
+            &self,
+            _: &str,
+            _: Option<&Key>,
+            _: u32,
+        ) -> Result<Option<Vec<KeyRange>>, StoreError> {
+            echo("position_ranges")
+        }
+        async fn scan_positions(
+            &self,
+            _: &str,
+            _: &KeyRange,
+            _: u32,
+            _: usize,
+        ) -> Result<Page, StoreError> {
+            echo("scan_positions")
+        }
         async fn get(&self, _: &str, _: &[Key]) -> Result<Vec<Option<Document>>, StoreError> {
             echo("get")
         }
@@ -372,6 +410,8 @@ mod tests {
             heard(Store::count(&store, "c", &all).await),
             heard(store.partitions("c", &all, 1).await),
             heard(store.scan("c", &all, 1, 1).await),
+            heard(store.position_ranges("c", None, 1).await),
+            heard(store.scan_positions("c", &all, 1, 1).await),
             heard(store.get("c", &[]).await),
             heard(store.held("c", &[], vec![]).await),
             heard(store.write(&[]).await),
@@ -386,6 +426,8 @@ mod tests {
             "count",
             "partitions",
             "scan",
+            "position_ranges",
+            "scan_positions",
             "get",
             "held",
             "write",

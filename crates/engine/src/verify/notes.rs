@@ -500,6 +500,7 @@ fn looking(now: Timestamp) -> ChunkContext {
         fence: 0,
         now,
         again: false,
+        behind: false,
         waiting: false,
     }
 }

@@ -137,6 +137,7 @@ impl Walk {
             fence: 0,
             now: self.now,
             again: false,
+            behind: false,
             waiting: false,
         };
         let mut through = None;

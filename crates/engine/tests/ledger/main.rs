@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tempfile::TempDir;
 use whimbrel_engine::{Ledger, SystemClock};
 use whimbrel_model::ledger::{Counts, JobKind, JobSpec, QuarantineItem};
-use whimbrel_model::{Code, DocError, Entry, Journal, Key, KeyRange};
+use whimbrel_model::{Code, DocError, Entry, Journal, Key, KeyRange, ScanOrder};
 use whimbrel_stores::journal;
 
 const RUN: &str = "20261122-190455-7f3a";
@@ -43,6 +43,7 @@ fn started(run: &str) -> Entry {
         },
         now: "2026-11-22T19:04:55Z".to_owned(),
         partitions: vec![KeyRange::all()],
+        scan: ScanOrder::Keys,
         tool: "0.1.0".to_owned(),
         step: None,
     }

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::check::Baselines;
 use crate::migration::Phase;
+use crate::store::ScanOrder;
 use crate::{Code, Key, KeyRange};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -27,6 +28,16 @@ pub struct PartitionState {
     pub done: bool,
 }
 
+impl PartitionState {
+    fn fresh(ranges: &[KeyRange]) -> Vec<Self> {
+        let fresh = |range: &KeyRange| Self {
+            range: range.clone(),
+            ..Self::default()
+        };
+        ranges.iter().map(fresh).collect()
+    }
+}
+
 /// One run as folded from its entries.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunState {
@@ -39,6 +50,12 @@ pub struct RunState {
     pub updated_at: String,
     pub attempts: u32,
     pub partitions: Vec<PartitionState>,
+    /// What the partitions are ranges of.
+    #[serde(default)]
+    pub scan: ScanOrder,
+    /// How often the run was cut anew. Then it may have handled any document before.
+    #[serde(default)]
+    pub recuts: u32,
     pub counts: Counts,
     /// Why it stopped, where it did.
     pub error: Option<(Code, String)>,
@@ -137,6 +154,7 @@ impl State {
                 job,
                 now,
                 partitions,
+                scan,
                 tool,
                 step,
             } => {
@@ -152,13 +170,9 @@ impl State {
                     started_at: record.at.clone(),
                     updated_at: record.at.clone(),
                     attempts: 1,
-                    partitions: partitions
-                        .iter()
-                        .map(|range| PartitionState {
-                            range: range.clone(),
-                            ..Default::default()
-                        })
-                        .collect(),
+                    partitions: PartitionState::fresh(partitions),
+                    scan: *scan,
+                    recuts: 0,
                     counts: Counts::default(),
                     error: None,
                     resolved: 0,
@@ -172,6 +186,22 @@ impl State {
                 state.status = RunStatus::Running;
                 state.attempts += 1;
                 state.error = None;
+            }
+            Entry::RunRecut {
+                run,
+                partitions,
+                scan,
+                anew,
+            } => {
+                let state = self.running(run, record)?;
+                if *anew {
+                    state.counts = Counts::default();
+                } else if let Some(open) = state.partitions.iter().position(|p| !p.done) {
+                    return Err(format!("run {run} leaves partition {open} unfinished"));
+                }
+                state.partitions = PartitionState::fresh(partitions);
+                state.scan = *scan;
+                state.recuts += 1;
             }
             Entry::ChunkDone {
                 run,
@@ -340,6 +370,7 @@ mod tests {
             },
             now: Timestamp::from_micros(0).to_string(),
             partitions: vec![KeyRange::all()],
+            scan: ScanOrder::Keys,
             tool: "0".into(),
             step: None,
         }
@@ -398,6 +429,35 @@ mod tests {
             }
         }
         assert_eq!(state.runs["r"].status, RunStatus::Completed);
+    }
+
+    #[test]
+    fn a_run_cut_anew_counts_from_nothing_and_leaves_nothing_unfinished() {
+        let mut state = State::default();
+        let recut = |anew| Entry::RunRecut {
+            run: "r".into(),
+            partitions: vec![KeyRange::all(), KeyRange::all()],
+            scan: ScanOrder::Positions,
+            anew,
+        };
+        for (entry, legal, enumerated) in [
+            (recut(true), false, 0),
+            (started(), true, 0),
+            (chunk(false), true, 2),
+            (recut(false), false, 2),
+            (recut(true), true, 0),
+            (chunk(true), true, 2),
+            (recut(false), false, 2),
+        ] {
+            let before = state.clone();
+            let result = state.apply(&record(&before, entry.clone()));
+            assert_eq!(result.is_ok(), legal, "{entry:?}: {result:?}");
+            let counts = state.runs.get("r").map(|run| run.counts.enumerated);
+            assert_eq!(counts.unwrap_or_default(), enumerated, "{entry:?}");
+        }
+        let run = &state.runs["r"];
+        assert_eq!((run.recuts, run.scan), (1, ScanOrder::Positions));
+        assert_eq!(run.partitions.len(), 2);
     }
 
     #[test]

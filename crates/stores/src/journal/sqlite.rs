@@ -5,6 +5,7 @@
 
 mod file;
 mod preimages;
+mod recent;
 mod requests;
 mod trouble;
 
@@ -16,6 +17,7 @@ use super::{
 };
 use async_trait::async_trait;
 use preimages::{BlockRow, blocks_of, find_hits, insert_block};
+use recent::Recent;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,6 +31,9 @@ pub(super) struct SqliteJournal {
     name: String,
     connection: Arc<Mutex<Connection>>,
     blocks: Arc<BlockCache>,
+    recent: Arc<Mutex<Recent>>,
+    /// Whether it was opened to be written.
+    writable: bool,
 }
 
 impl SqliteJournal {
@@ -42,6 +47,8 @@ impl SqliteJournal {
             name,
             connection: Arc::new(Mutex::new(connection)),
             blocks: Arc::default(),
+            recent: Arc::default(),
+            writable: create,
         }))
     }
 
@@ -242,7 +249,7 @@ impl Journal for SqliteJournal {
         let block = BlockRow {
             run: block.run.clone(),
             subject: block.subject.clone(),
-            keys: block.keys.iter().map(key_bytes).collect(),
+            keys: block.keys.len(),
             list: keylist::pack(&self.name, &block.keys)?,
             data: block.data.clone(),
         };
@@ -260,9 +267,24 @@ impl Journal for SqliteJournal {
     ) -> Result<Vec<Vec<PreimageHit>>, JournalError> {
         let subject = subject.to_owned();
         let keys: Vec<Vec<u8>> = keys.iter().map(key_bytes).collect();
-        let blocks = self.blocks.clone();
-        self.call(move |connection, name| find_hits(connection, name, &blocks, &subject, &keys))
-            .await
+        // In several transactions: whoever renews the lease waits for one at most.
+        while self.writable
+            && self
+                .call(|connection, _| recent::are_many(connection))
+                .await?
+        {
+            self.change(recent::index_some).await?;
+        }
+        let (blocks, recent) = (self.blocks.clone(), self.recent.clone());
+        self.call(move |connection, name| {
+            let mut recent = recent.lock().unwrap_or_else(PoisonError::into_inner);
+            // At one instant: what is indexed meanwhile would be found twice.
+            let tx = connection.transaction()?;
+            let hits = find_hits(&tx, name, (&blocks, &mut recent), &subject, &keys)?;
+            tx.commit()?;
+            Ok(hits)
+        })
+        .await
     }
 
     async fn blocks_of(

@@ -42,7 +42,14 @@ pub(super) fn partitions(
         return Ok(vec![bounded]);
     }
     let sampled = if table.key_is_rowid {
-        by_density(connection, table, &bounded, parts)
+        let int = |key: &Option<Key>| match key {
+            Some(Key::Int(n)) => Some(*n),
+            _ => None,
+        };
+        let low = int(&bounded.after).map_or(i64::MIN, |after| after.saturating_add(1));
+        let high = int(&bounded.through).unwrap_or(i64::MAX);
+        by_density(connection, table, (low, high), parts)
+            .map(|cuts| cuts.into_iter().map(Key::Int).collect())
     } else {
         by_walk(connection, store, table, &bounded, parts)
     };
@@ -112,9 +119,9 @@ fn by_walk(
 
 /// Keys that stand close together, from the first to the last, both there.
 #[derive(Clone, Copy, Debug)]
-struct Span {
+pub(super) struct Span {
     first: i64,
-    last: i64,
+    pub(super) last: i64,
     /// About how many rows.
     rows: f64,
     exact: bool,
@@ -123,21 +130,13 @@ struct Span {
 /// A table ordered by row id has no smaller index to walk, and walking the table itself would read all of
 /// it. So the fullest span is halved again and again, each half shrunk to the keys that are there, and
 /// judged by the distance of its first keys.
-fn by_density(
+pub(super) fn by_density(
     connection: &Connection,
     table: &Table,
-    range: &KeyRange,
+    (low, high): (i64, i64),
     parts: usize,
-) -> rusqlite::Result<Vec<Key>> {
+) -> rusqlite::Result<Vec<i64>> {
     let edges = Edges::new(table);
-    let low = match &range.after {
-        Some(Key::Int(after)) => after.saturating_add(1),
-        _ => i64::MIN,
-    };
-    let high = match &range.through {
-        Some(Key::Int(through)) => *through,
-        _ => i64::MAX,
-    };
     let Some(whole) = edges.span(connection, low, high)? else {
         return Ok(Vec::new());
     };
@@ -165,20 +164,20 @@ fn by_density(
     for span in &spans {
         sum += span.rows;
         if cuts.len() + 1 < parts && sum >= share(cuts.len() + 1) {
-            cuts.push(Key::Int(span.last));
+            cuts.push(span.last);
         }
     }
     Ok(cuts)
 }
 
 /// Statements that look at the edges of a stretch of row ids.
-struct Edges {
+pub(super) struct Edges {
     forwards: String,
     backwards: String,
 }
 
 impl Edges {
-    fn new(table: &Table) -> Self {
+    pub(super) fn new(table: &Table) -> Self {
         Self {
             forwards: table.sql.rowids_between(false),
             backwards: table.sql.rowids_between(true),
@@ -186,7 +185,12 @@ impl Edges {
     }
 
     /// `None` when no row stands between `low` and `high`.
-    fn span(&self, connection: &Connection, low: i64, high: i64) -> rusqlite::Result<Option<Span>> {
+    pub(super) fn span(
+        &self,
+        connection: &Connection,
+        low: i64,
+        high: i64,
+    ) -> rusqlite::Result<Option<Span>> {
         let mut statement = connection.prepare_cached(&self.forwards)?;
         let mut rows = statement.query([low, high])?;
         let mut seen = Vec::with_capacity(LOOK);

@@ -108,7 +108,13 @@ pub(super) fn scan(
     Ok(page)
 }
 
-fn take(page: &mut Page, table: &Table, key: Key, row: &rusqlite::Row<'_>) -> rusqlite::Result<()> {
+/// Puts a row with a usable key on the page.
+pub(super) fn take(
+    page: &mut Page,
+    table: &Table,
+    key: Key,
+    row: &rusqlite::Row<'_>,
+) -> rusqlite::Result<()> {
     match row::body(table, row)? {
         Ok(body) => page.documents.push(Document {
             key: key.clone(),

@@ -164,11 +164,24 @@ impl Sql {
 
     /// Row ids from the first bound number to the second, or backwards.
     pub(super) fn rowids_between(&self, backwards: bool) -> String {
-        let (key, table) = (self.tuple(), &self.table);
+        let (rowid, table) = (self.row(), &self.table);
         let direction = if backwards { "DESC" } else { "ASC" };
         format!(
-            "SELECT {key} FROM {table} NOT INDEXED WHERE {key} BETWEEN ?1 AND ?2 ORDER BY {key} {direction}"
+            "SELECT {rowid} FROM {table} NOT INDEXED WHERE {rowid} BETWEEN ?1 AND ?2 ORDER BY {rowid} {direction}"
         )
+    }
+
+    /// Rows from the first bound row id to the second.
+    pub(super) fn scan_rowids(&self) -> String {
+        let (rowid, table, select) = (self.row(), &self.table, &self.select);
+        format!(
+            "SELECT {select} FROM {table} NOT INDEXED WHERE {rowid} BETWEEN ?1 AND ?2 ORDER BY {rowid}"
+        )
+    }
+
+    /// What a row's id is called: where all its names are columns', the key is the row id.
+    fn row(&self) -> String {
+        self.rowid.map_or_else(|| self.tuple(), str::to_owned)
     }
 
     pub(super) fn count(&self, after: bool, through: bool) -> String {

@@ -192,7 +192,7 @@ fn apply_all(
     schema_version: i64,
 ) -> Result<Vec<WriteOutcome>, StoreError> {
     let failed = |e| store_error(store, "write the batch", e);
-    if super::schema_version(connection).map_err(failed)? != schema_version {
+    if super::shared::schema_version(connection).map_err(failed)? != schema_version {
         return Err(StoreError::new(
             StoreErrorKind::Transient,
             Code::StoreUnavailable,

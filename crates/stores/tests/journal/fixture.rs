@@ -4,7 +4,9 @@ use std::sync::Arc;
 use tempfile::TempDir;
 use whimbrel_model::ledger::Filed;
 use whimbrel_model::ledger::{Counts, JobKind, JobSpec, QuarantineItem, Record, State};
-use whimbrel_model::{Code, DocError, Entry, Journal, JournalError, Key, KeyRange, Timestamp};
+use whimbrel_model::{
+    Code, DocError, Entry, Journal, JournalError, Key, KeyRange, ScanOrder, Timestamp,
+};
 use whimbrel_stores::journal;
 use whimbrel_testkit::servers::{server, unique};
 
@@ -133,6 +135,7 @@ pub fn started(run: &str) -> Entry {
         },
         now: at(0).to_string(),
         partitions: vec![KeyRange::all()],
+        scan: ScanOrder::Keys,
         tool: "0.1.0".to_owned(),
         step: None,
     }

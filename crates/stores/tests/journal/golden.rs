@@ -3,7 +3,7 @@
 
 use crate::fixture::at;
 use whimbrel_model::ledger::{Counts, FORMAT, JobKind, JobSpec, NO_HASH, QuarantineItem, Record};
-use whimbrel_model::{Code, DocError, Entry, Key, KeyRange};
+use whimbrel_model::{Code, DocError, Entry, Key, KeyRange, ScanOrder};
 
 /// Every kind of entry, and its text.
 fn entries() -> Vec<(Entry, &'static str)> {
@@ -42,6 +42,7 @@ fn entries() -> Vec<(Entry, &'static str)> {
                 through: None,
             },
         ],
+        scan: ScanOrder::Keys,
         tool: "0.1.0".to_owned(),
         step: None,
     };

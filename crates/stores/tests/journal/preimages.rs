@@ -1,16 +1,19 @@
 //! What documents were before.
 
 use crate::fixture::{Place, filled, on_both};
+use std::collections::HashMap;
 use std::time::Instant;
 use uuid::Uuid;
-use whimbrel_model::Key;
 use whimbrel_model::ledger::PreimageBlock;
+use whimbrel_model::{Journal, Key};
+use whimbrel_stores::journal;
 
 on_both!(
     preimages_come_newest_first_and_all_stay,
     keys_of_every_kind_are_told_apart,
     a_large_block_is_put_at_once,
     a_run_s_blocks_are_paged_newest_first,
+    keys_are_found_before_and_after_they_are_indexed,
 );
 
 fn block(run: &str, subject: &str, keys: &[Key], data: &[u8]) -> PreimageBlock {
@@ -194,4 +197,94 @@ async fn a_large_block_is_put_at_once(place: Place) {
         times[4],
         begun.elapsed()
     );
+}
+
+/// More keys than wait for the index at a time, in no order, some of them in several blocks.
+async fn keys_are_found_before_and_after_they_are_indexed(place: Place) {
+    const BLOCKS: u64 = 130;
+    let (journal, fence) = filled(&place, 1).await;
+    let reader = journal::open_existing(&place.url()).await.unwrap().unwrap();
+    let subject = |n: u64| if n % 3 == 0 { "app/a" } else { "app/b" };
+    let mut random = 1_u64;
+    let mut places: HashMap<(&str, Key), Vec<(u64, u32)>> = HashMap::new();
+    let mut blocks = Vec::new();
+    for n in 1..=BLOCKS {
+        let mut keys: Vec<Key> = Vec::new();
+        while keys.len() < 1000 {
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            // One in sixteen is one of few, so that blocks share it.
+            let of = if random >> 60 == 0 { 200 } else { 1 << 40 };
+            let key = Key::text(format!("c{}", (random >> 20) % of));
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
+        }
+        blocks.push((subject(n), keys));
+    }
+    let put = async |numbers: std::ops::RangeInclusive<u64>| {
+        for n in numbers {
+            let (subject, keys) = &blocks[usize::try_from(n - 1).unwrap()];
+            let block = block("run", subject, keys, n.to_string().as_bytes());
+            journal.put_preimages(fence, &block).await.unwrap();
+        }
+    };
+    let mut check = async |through: u64, journals: &[&dyn Journal]| {
+        places.clear();
+        for (n, (subject, keys)) in (1..=through).zip(&blocks) {
+            for (index, key) in (0..).zip(keys) {
+                let found = places.entry((*subject, key.clone())).or_default();
+                found.insert(0, (n, index));
+            }
+        }
+        for subject in ["app/a", "app/b"] {
+            let keys = places.keys().filter(|(of, _)| *of == subject);
+            let mut asked: Vec<Key> = keys.map(|(_, key)| key.clone()).collect();
+            asked.sort();
+            asked.push(Key::text("nowhere"));
+            for journal in journals {
+                for asked in asked.chunks(5000) {
+                    let found = journal.preimages(subject, asked).await.unwrap();
+                    for (key, hits) in asked.iter().zip(found) {
+                        let number = |data: &[u8]| std::str::from_utf8(data).unwrap().parse();
+                        let hits: Vec<(u64, u32)> = hits
+                            .iter()
+                            .map(|hit| (number(&hit.data).unwrap(), hit.index))
+                            .collect();
+                        let expected = places.get(&(subject, key.clone()));
+                        assert_eq!(Some(hits).filter(|h| !h.is_empty()).as_ref(), expected);
+                    }
+                }
+            }
+        }
+    };
+    put(1..=20).await;
+    check(20, &[reader.as_ref(), journal.as_ref()]).await;
+    put(21..=120).await;
+    // The reader looks before anything is in the index, and once more when it is.
+    let other = place.open().await;
+    check(
+        120,
+        &[
+            reader.as_ref(),
+            other.as_ref(),
+            reader.as_ref(),
+            journal.as_ref(),
+        ],
+    )
+    .await;
+    put(121..=BLOCKS).await;
+    check(BLOCKS, &[journal.as_ref(), reader.as_ref(), other.as_ref()]).await;
+    if let Place::Sqlite(folder) = &place {
+        let path = folder.path().join("new/ledger.db");
+        let ledger = rusqlite::Connection::open(path).unwrap();
+        let count = |sql: &str| ledger.query_row(sql, [], |r| r.get::<_, i64>(0)).unwrap();
+        let waiting = count("SELECT waiting FROM preimage_index");
+        assert!((1..=50_000).contains(&waiting), "{waiting} keys wait");
+        assert_eq!(
+            count("SELECT count(*) FROM preimage_key") + waiting,
+            130_000
+        );
+    }
 }

@@ -76,6 +76,21 @@ async fn a_request_is_written_while_the_ledger_is_busy(place: Place) {
     assert_eq!(other.requests().await.unwrap().len(), asked);
 }
 
+/// Puts the key 7 of the block that was there before into the index.
+async fn index_old_key(place: &Place) {
+    let bytes = "018000000000000007";
+    let bytes = match place {
+        Place::Sqlite(_) => format!("X'{bytes}'"),
+        Place::Postgres { .. } => format!("'\\x{bytes}'"),
+    };
+    let row =
+        format!("INSERT INTO @.preimage_key (subject, key, block, idx) VALUES (2, {bytes}, 1, 0)");
+    place.sql(&row).await;
+    if let Place::Sqlite(_) = place {
+        place.sql("UPDATE preimage_block SET data = X'78'").await;
+    }
+}
+
 fn block(subject: &str, n: i64) -> PreimageBlock {
     PreimageBlock {
         run: RUN.to_owned(),
@@ -91,12 +106,20 @@ async fn an_older_ledger_is_read_as_it_is_and_grows_when_written(place: Place) {
     place
         .sql(
             "DROP TABLE @.request; DROP INDEX @.preimage_block_run;
+             DROP TABLE IF EXISTS @.preimage_index;
              ALTER TABLE @.preimage_block DROP COLUMN keys;
              INSERT INTO @.preimage_name (name) VALUES ('old'), ('app/a');
              INSERT INTO @.preimage_block (run, subject, data) VALUES (1, 2, 'x');",
         )
         .await;
+    index_old_key(&place).await;
     let reader = journal::open_existing(&place.url()).await.unwrap().unwrap();
+    let asked = [Key::Int(7), Key::Int(4)];
+    let found = async |journal: &dyn Journal| {
+        let hits = journal.preimages("app/a", &asked).await.unwrap();
+        hits.iter().map(Vec::len).collect::<Vec<_>>()
+    };
+    assert_eq!(found(reader.as_ref()).await, [1, 0]);
     assert_eq!(reader.requests().await.unwrap(), []);
     assert_eq!(reader.read(0, 10).await.unwrap().len(), 2);
     let opening = (0..4).map(|_| {
@@ -117,6 +140,9 @@ async fn an_older_ledger_is_read_as_it_is_and_grows_when_written(place: Place) {
         .put_preimages(fence, &block("app/a", 4))
         .await
         .unwrap();
+    for journal in [&reader, &opened[0], &opened[1]] {
+        assert_eq!(found(journal.as_ref()).await, [1, 1]);
+    }
     let blocks = opened[1].blocks_of(RUN, None, 9).await.unwrap();
     assert_eq!(blocks.len(), 1);
     let error = opened[1].blocks_of("old", None, 9).await.unwrap_err();

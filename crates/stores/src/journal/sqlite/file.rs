@@ -1,7 +1,7 @@
 //! The ledger's file: made, recognised, set up.
 
-use super::requests;
 use super::trouble::{BUSY_WAIT, Trouble};
+use super::{recent, requests};
 use crate::journal::failed;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
 use std::path::Path;
@@ -99,7 +99,7 @@ fn prepare(connection: &mut Connection, name: &str, create: bool) -> Result<bool
     connection.pragma_update(None, "wal_autocheckpoint", 4096)?;
     connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
     connection.set_prepared_statement_cache_capacity(32);
-    if create && !(ready && requests::has_table(connection)?) {
+    if create && !(ready && requests::has_table(connection)? && recent::has_table(connection)?) {
         let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         // Another process may have made it since.
         if !recognise(&tx, name)? {
@@ -112,6 +112,9 @@ fn prepare(connection: &mut Connection, name: &str, create: bool) -> Result<bool
         }
         if !requests::has_table(&tx)? {
             tx.execute_batch(ADDED)?;
+        }
+        if !recent::has_table(&tx)? {
+            tx.execute_batch(recent::TABLE)?;
         }
         tx.commit()?;
     }

@@ -1,5 +1,6 @@
 //! Blocks of pre-images, and the index that finds a key's.
 
+use super::recent::{self, Recent};
 use super::trouble::Trouble;
 use crate::journal::cache::{Block, BlockCache};
 use crate::journal::{keylist, signed, unsigned};
@@ -27,8 +28,9 @@ fn known_name(connection: &Connection, name: &str) -> Result<Option<i64>, Troubl
 pub(super) struct BlockRow {
     pub run: RunId,
     pub subject: String,
-    pub keys: Vec<Vec<u8>>,
-    /// All the keys, packed.
+    /// How many keys it has.
+    pub keys: usize,
+    /// The keys, packed.
     pub list: Vec<u8>,
     pub data: Vec<u8>,
 }
@@ -40,26 +42,20 @@ pub(super) fn insert_block(tx: &Transaction<'_>, block: &BlockRow) -> Result<(),
         "INSERT INTO preimage_block (run, subject, data, keys) VALUES (?1, ?2, ?3, ?4)",
     )?
     .execute(params![run, subject, block.data, block.list])?;
-    let id = tx.last_insert_rowid();
-    let mut insert = tx.prepare_cached(
-        "INSERT INTO preimage_key (subject, key, block, idx) VALUES (?1, ?2, ?3, ?4)",
-    )?;
-    for (idx, key) in (0_i64..).zip(&block.keys) {
-        insert.execute(params![subject, key, id, idx])?;
-    }
-    Ok(())
+    recent::wait(tx, block.keys)
 }
 
 pub(super) fn find_hits(
     connection: &Connection,
     name: &str,
-    blocks: &BlockCache,
+    (blocks, recent): (&BlockCache, &mut Recent),
     subject: &str,
     keys: &[Vec<u8>],
 ) -> Result<Vec<Vec<PreimageHit>>, Trouble> {
     let Some(subject) = known_name(connection, subject)? else {
         return Ok(keys.iter().map(|_| Vec::new()).collect());
     };
+    recent.refresh(connection, name)?;
     let mut find = connection.prepare_cached(
         "SELECT block, idx FROM preimage_key
          WHERE subject = ?1 AND key = ?2 ORDER BY block DESC, idx DESC",
@@ -72,15 +68,20 @@ pub(super) fn find_hits(
     let mut seen: HashMap<u64, Arc<Block>> = HashMap::new();
     let mut answers = Vec::with_capacity(keys.len());
     for key in keys {
-        let mut rows = find.query(params![subject, key])?;
-        let mut hits = Vec::new();
-        while let Some(row) = rows.next()? {
-            let id = unsigned(name, row.get(0)?)?;
+        let mut places: Vec<(i64, u32)> = recent.places(subject, key).collect();
+        let indexed =
+            find.query_map(params![subject, key], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        for place in indexed {
+            places.push(place?);
+        }
+        let mut hits = Vec::with_capacity(places.len());
+        for (id, index) in places {
+            let id = unsigned(name, id)?;
             let block = match seen.get(&id) {
                 Some(block) => block.clone(),
                 None => load_block(&mut load, blocks, name, id)?,
             };
-            hits.push(block.hit(id, row.get(1)?));
+            hits.push(block.hit(id, index));
             seen.insert(id, block);
         }
         answers.push(hits);
