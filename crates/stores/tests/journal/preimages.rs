@@ -204,7 +204,13 @@ async fn keys_are_found_before_and_after_they_are_indexed(place: Place) {
     const BLOCKS: u64 = 130;
     let (journal, fence) = filled(&place, 1).await;
     let reader = journal::open_existing(&place.url()).await.unwrap().unwrap();
-    let subject = |n: u64| if n % 3 == 0 { "app/a" } else { "app/b" };
+    let subject = |n: u64| {
+        if n.is_multiple_of(3) {
+            "app/a"
+        } else {
+            "app/b"
+        }
+    };
     let mut random = 1_u64;
     let mut places: HashMap<(&str, Key), Vec<(u64, u32)>> = HashMap::new();
     let mut blocks = Vec::new();

@@ -100,6 +100,12 @@ pub(super) fn index_some(tx: &Transaction<'_>, name: &str) -> Result<(), Trouble
     Ok(())
 }
 
+/// A subject's number, and a key's bytes.
+type Name = (i64, Vec<u8>);
+
+/// A block, and where in it.
+type Spot = (i64, u32);
+
 /// What waits, as far as it was read.
 #[derive(Default)]
 pub(super) struct Recent {
@@ -107,8 +113,8 @@ pub(super) struct Recent {
     indexed: i64,
     /// The newest block that was read.
     through: i64,
-    /// Blocks and places in them, oldest first.
-    places: HashMap<(i64, Vec<u8>), Vec<(i64, u32)>>,
+    /// Oldest first.
+    places: HashMap<Name, Vec<Spot>>,
 }
 
 impl Recent {
@@ -139,7 +145,7 @@ impl Recent {
     }
 
     /// Newest first.
-    pub(super) fn places(&self, subject: i64, key: &[u8]) -> impl Iterator<Item = (i64, u32)> {
+    pub(super) fn places(&self, subject: i64, key: &[u8]) -> impl Iterator<Item = Spot> {
         let places = self.places.get(&(subject, key.to_vec()));
         places.into_iter().flatten().rev().copied()
     }
